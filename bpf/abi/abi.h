@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR MIT) */
+/* The ABI between the XDP programs, the native threads and TypeScript: every struct, limit and verdict that
+ * more than one of them sees, defined here and nowhere else.
+ *
+ * eBPF and C++ include this file. TypeScript reads src/pipeline/abi.gen.ts and C++ asserts
+ * native/io/abi_layout.gen.h; both are generated from the BTF of bpf/abi/abi.bpf.c (`make abi`), and
+ * `make lint` fails when they are stale. Fixed-width fields, named padding, no bitfields, no unions.
+ * A field that ends in _be is in network order.
+ */
+#ifndef VX_ABI_H
+#define VX_ABI_H
+
+#include <linux/types.h>
+
+#include "counters.h"
+
+#define VX_CPUS_MAX 128             /* slots of stats_map: one per CPU, then one per native worker */
+#define VX_WORKERS_MAX 1            /* the exception worker */
+#define VX_SLOTS_MAX (VX_CPUS_MAX + VX_WORKERS_MAX)
+#define VX_QUEUES_MAX 128           /* inside receive queues that get an AF_XDP socket */
+#define VX_RULES_MAX 131072         /* nat_map: every port of TCP and UDP */
+#define VX_ROUTES_MAX 1048576
+#define VX_NEIGHBOURS_MAX 16384
+#define VX_FRAGMENTS_MAX 16384      /* datagrams in fragments whose fate is remembered at once */
+#define VX_FRAGMENT_TIMEOUT_NS 30000000000ULL /* as the kernel's ipfrag_time */
+#define VX_FLOWS_PER_CPU 32768      /* power of two: sets of two flows = half of it */
+#define VX_FRAME_BYTES 4096         /* UMEM chunk; an ENA zero-copy requirement */
+#define VX_EXCEPTION_BYTES_MAX 3584 /* largest packet that can go to the exception worker */
+#define VX_SAMPLE_BYTES 128
+#define VX_LATENCY_BUCKETS 24       /* bucket i counts samples below 2^i * 128 ns */
+#define VX_LATENCY_SAMPLE_MASK 0x3ff /* one packet in 1,024 a CPU is timed */
+
+enum vx_direction {
+	VX_INSIDE,
+	VX_OUTSIDE,
+	VX_DIRECTIONS,
+};
+
+enum vx_drop {
+#define X(name, help) VX_DROP_##name,
+	VX_DROPS(X)
+#undef X
+	VX_DROP_COUNT,
+};
+
+/* One direction's counters, written by exactly one CPU (or worker) and read by anyone. */
+struct vx_counters {
+#define X(name, help) __u64 name;
+	VX_COUNTERS(X)
+#undef X
+	__u64 dropped[VX_DROP_COUNT];
+};
+
+/* stats_map[slot]: slot = CPU for XDP and the tracepoints, VX_CPUS_MAX + worker for native threads. */
+struct vx_slot {
+	struct vx_counters direction[VX_DIRECTIONS];
+	__u64 latency[VX_LATENCY_BUCKETS];
+	__u64 latency_sum_ns;
+	__u64 latency_start_ns; /* a sample under way on this CPU, 0 = none; XDP and the tracepoint only */
+	__u64 latency_tick;     /* packets since start on this CPU, for sampling */
+	__u64 heartbeat;        /* native threads: loop iterations */
+};
+
+/* An IPv6 address, or an IPv4 one mapped into ::ffff:0:0/96. */
+struct vx_addr {
+	__u8 bytes[16];
+};
+
+/* The allowlist's selector and the flow cache's generation: `control` in the programs' .bss. One aligned
+ * 32-bit store swaps a whole list: bit 0 names the set of tables in use, the others say which are not empty. */
+#define VX_ALLOW_SET 0x1u
+#define VX_ALLOW_ENFORCE 0x2u
+#define VX_ALLOW_EXACT4 0x4u
+#define VX_ALLOW_PREFIX4 0x8u
+#define VX_ALLOW_EXACT6 0x10u
+#define VX_ALLOW_PREFIX6 0x20u
+
+#define VX_RULES_TCP 0x1u
+#define VX_RULES_UDP 0x2u
+
+struct vx_control {
+	__u32 generation;     /* flows decided under another generation are decided anew */
+	__u32 allowlist;      /* VX_ALLOW_* */
+	__u32 rules;          /* VX_RULES_*: protocols that have a static rule */
+	__u32 ingress_prog_id; /* so that host-wide tracepoints count only our redirects; 0: count none */
+};
+
+struct vx_prefix4 {
+	__u32 length;
+	__be32 address_be;
+};
+
+struct vx_prefix6 {
+	__u32 length;
+	struct vx_addr address;
+};
+
+/* nat_map: static destination rules. */
+struct vx_rule_key {
+	__be16 port_be;
+	__u8 protocol; /* IPPROTO_TCP or IPPROTO_UDP */
+	__u8 pad;
+};
+
+struct vx_rule {
+	__be32 address_be;
+	__be16 port_be;
+	__u16 pad;
+};
+
+/* interface_map[vx_direction] */
+struct vx_interface {
+	__u32 ifindex;
+	__u32 mtu; /* layer 3 */
+	__u8 mac[6];
+	__u8 pad[2];
+	__u64 netns_cookie;
+};
+
+/* routes4 and routes6: longest match on the destination, as the kernel's main and local tables have it. */
+enum vx_route_kind {
+	VX_ROUTE_NONE,    /* by another interface, blackhole, unreachable, broadcast */
+	VX_ROUTE_ONLINK,  /* the destination is a neighbour of the outside interface */
+	VX_ROUTE_GATEWAY, /* by a gateway there */
+	VX_ROUTE_LOCAL,   /* an address of this host */
+};
+
+struct vx_route {
+	__u8 kind;
+	__u8 pad[3];
+	struct vx_addr gateway;
+};
+
+/* neighbours: absent = never asked for: the exception worker resolves it. */
+enum vx_neighbour_state {
+	VX_NEIGHBOUR_RESOLVING, /* packets wait at the exception worker */
+	VX_NEIGHBOUR_VALID,
+	VX_NEIGHBOUR_FAILED,
+};
+
+struct vx_neighbour {
+	__u8 mac[6];
+	__u8 state;
+	__u8 used; /* set by XDP when a flow is decided, cleared by the worker's ageing */
+};
+
+/* fragments: what became of a datagram with fragments while static rules exist. */
+enum vx_fragment_state {
+	VX_FRAGMENT_DECIDED, /* first fragment seen: address_be replaces the destination (0: unchanged) */
+	VX_FRAGMENT_HELD,    /* later fragments wait at the exception worker for the first */
+	VX_FRAGMENT_DROPPED, /* all of it is dropped */
+};
+
+struct vx_fragment_key {
+	__be32 source_be;
+	__be32 destination_be;
+	__be16 id_be;
+	__u8 protocol;
+	__u8 pad;
+};
+
+struct vx_fragment {
+	__u64 expires_ns; /* CLOCK_MONOTONIC */
+	__be32 address_be;
+	__u8 state;
+	__u8 pad[3];
+};
+
+/* flow_cache: a decision remembered, one cache line. Per CPU, so no lock: entry = cpu * VX_FLOWS_PER_CPU + hash. */
+struct vx_flow {
+	__be32 source_be;
+	__be32 destination_be;
+	__be16 source_port_be;
+	__be16 destination_port_be;
+	__u8 protocol;
+	__u8 verdict; /* enum vx_verdict */
+	__u8 drop;    /* enum vx_drop, when verdict is VX_VERDICT_DROP */
+	__u8 translate;
+	__u32 generation;
+	__be32 new_destination_be;
+	__be16 new_port_be;
+	__u16 l3_delta; /* one's complement sums to add to the checksums' complements */
+	__u16 l4_delta;
+	__u16 pseudo_sum; /* of addresses and protocol before translation, for checksums left to hardware */
+	__u8 destination_mac[6];
+	__u8 pad[22];
+};
+
+enum vx_verdict {
+	VX_VERDICT_FORWARD, /* redirect to the outside interface */
+	VX_VERDICT_DROP,    /* with a named reason */
+	VX_VERDICT_PASS,    /* the kernel's own */
+	VX_VERDICT_WORKER,  /* the exception worker's */
+};
+
+/* In front of every packet handed to the exception worker (XDP metadata; ring buffer record header).
+ * The packet starts at an Ethernet header whose addresses are to be filled in. */
+enum vx_exception_reason {
+	VX_EXCEPTION_NEIGHBOUR,      /* translated; next hop unknown or being resolved */
+	VX_EXCEPTION_TOO_BIG,        /* translated; exceeds the outside MTU, DF clear */
+	VX_EXCEPTION_FRAGMENT_FIRST, /* translated; later fragments of it may be waiting */
+	VX_EXCEPTION_FRAGMENT_LATER, /* not translated; waits for the first */
+};
+
+#define VX_EXCEPTION_MAGIC 0x56585831u /* "VXX1": a frame in our socket without it is a broken invariant */
+
+struct vx_exception {
+	__u32 magic;
+	__u16 length; /* of the Ethernet frame that follows */
+	__u8 reason;
+	__u8 pad;
+	__be32 original_destination_be; /* before translation: the fragment's key */
+	__be32 new_destination_be;      /* FRAGMENT_FIRST: what the rest gets; 0: unchanged */
+};
+
+/* packet_ringbuf: the first and every 1,024th drop of a reason on a CPU, for people. */
+struct vx_sample {
+	__u64 time_ns; /* CLOCK_MONOTONIC */
+	__u32 length;  /* of the frame */
+	__u16 captured;
+	__u8 drop; /* enum vx_drop */
+	__u8 direction;
+	__u8 bytes[VX_SAMPLE_BYTES];
+};
+
+#endif

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR MIT) */
+/* Every counter and every drop reason of the ledger: name and help text, once.
+ *
+ * eBPF, C++ and (generated from BTF and from these lists) TypeScript, Prometheus help, `stats` and the
+ * documentation all come from here. Order is ABI within one build only: the three are built together.
+ */
+#ifndef VX_ABI_COUNTERS_H
+#define VX_ABI_COUNTERS_H
+
+/* X(name, help). One set per direction; `inside` = packets that arrived on the inside interface. */
+#define VX_COUNTERS(X)                                                                                  \
+	X(received, "Frames XDP saw on this interface, counted before anything else")                       \
+	X(received_bytes, "Bytes of those frames")                                                          \
+	X(passed, "Frames left to the kernel's own stack")                                                  \
+	X(redirected, "Packets handed to the outside driver by the fast path, fate not known yet")          \
+	X(redirected_bytes, "Bytes of those packets as they leave")                                         \
+	X(forwarded, "Packets the outside driver took")                                                     \
+	X(to_worker, "Packets handed to the exception worker")                                              \
+	X(worker_bytes, "Bytes the exception worker sent")                                                  \
+	X(fragments_extra, "Frames sent beyond the one received, because a packet was fragmented")          \
+	X(originated, "Frames of the gateway's own (ARP, neighbour discovery, ICMP)")                       \
+	X(translated, "Packets whose destination a static rule rewrote")                                    \
+	X(checksum_completed, "TCP and UDP checksums the sender had left to hardware, completed here")      \
+	X(flow_misses, "Packets decided by lookups because the flow cache did not know them")
+
+/* X(name, help). Reasons that later datapaths add are added here when they are built. */
+#define VX_DROPS(X)                                                                                     \
+	X(vxlan_flags, "VXLAN header without the I flag (RFC 7348 section 5)")                              \
+	X(malformed_outer, "Outer headers that are cut short or contradict the frame's length")             \
+	X(peer_not_allowed, "Tunnel from an address outside inside.vxlan.peers")                            \
+	X(not_ip, "Inner frame is neither IPv4 nor IPv6")                                                   \
+	X(ipv6, "Inner IPv6 while packet.ipv6 is drop")                                                     \
+	X(malformed_inner, "Inner headers that are cut short or contradict each other")                     \
+	X(truncated, "Inner packet longer than what was captured of it")                                    \
+	X(not_allowed, "Neither inner address the allowlist looks at is on it")                             \
+	X(fragment_limit, "Fragment of a packet with a rule whose first fragment is unknown or over limit") \
+	X(no_route, "No route to the destination through the outside interface")                            \
+	X(no_neighbour, "The next hop does not answer ARP or neighbour discovery, or too many wait for it") \
+	X(too_big, "Larger than the outside MTU and not to be fragmented")                                  \
+	X(ttl_expired, "TTL or hop limit ran out here")                                                     \
+	X(ring_full, "The exception worker's receive ring was full")                                        \
+	X(fill_empty, "The exception worker had no free frame for the packet")                              \
+	X(redirect_error, "The kernel refused the redirect")                                                \
+	X(tx_refused, "The outside driver refused the packet")                                              \
+	X(carrier_down, "The outside interface or its far end was down")                                    \
+	X(crash_lost, "In flight when an earlier daemon was killed")
+
+#endif

@@ -1,0 +1,126 @@
+/** `xdp-socket`: the seam between the control plane (TypeScript) and the packet path (C++, eBPF).
+ *
+ * Everything here is called from Node's main thread. Arguments are validated by the caller (src/pipeline);
+ * binary tables have the layout of bpf/abi/abi.h, so that they go to the kernel as they are. Every call that
+ * fails throws a `NativeError`. */
+
+export interface DatapathPlan {
+  insideIfindex: number;
+  outsideIfindex: number;
+  /** Existing directory on a bpffs, `<state.bpffs>/<inside interface>`; maps and links are pinned in it. */
+  pinDirectory: string;
+  encapsulation: "vxlan" | "ethernet";
+  vxlanPort: number;
+  /** Address tunnels must be sent to, 16 bytes (IPv4 mapped into ::ffff:0:0/96); null: any. */
+  local: Uint8Array | null;
+  /** Ranges of VNIs, [from, to, from, to, ...], both ends included; null: any. */
+  vnis: Uint32Array | null;
+  /** Prefixes tunnels may come from, as vx_prefix6 records of 20 bytes (IPv4 mapped, length + 96); null: any. */
+  peers: Uint8Array | null;
+  /** Inner addresses the allowlist looks at: 1 source, 2 destination, 3 either. */
+  match: 1 | 2 | 3;
+  /** MAC of the one next hop, 6 bytes; null: from the kernel's routes and neighbours. */
+  nextHop: Uint8Array | null;
+  clearDontFragment: boolean;
+  forwardIpv6: boolean;
+  decrementTtl: boolean;
+  worker: {
+    /** CPU the exception worker is pinned to. */
+    cpu: number;
+    /** Most packets it receives at once. */
+    batch: number;
+    /** Spin instead of sleeping in poll(2). */
+    busy: boolean;
+  };
+}
+
+/** Sorted, without duplicates, ready for the kernel. */
+export interface CompiledAllowlist {
+  /** 4-byte IPv4 addresses, network order. */
+  exact4: Uint8Array;
+  /** 16-byte IPv6 addresses. */
+  exact6: Uint8Array;
+  /** vx_prefix4 records, 8 bytes: length as u32 (host order), address (network order). */
+  prefix4: Uint8Array;
+  /** vx_prefix6 records, 20 bytes: length as u32 (host order), address. */
+  prefix6: Uint8Array;
+}
+
+export interface Attached {
+  attach: "native";
+  /** The inside program replaced the one a killed daemon left running. */
+  tookOver: boolean;
+  /** Packets that were in flight in that daemon, by direction; they open this run's ledger. */
+  crashLost: [inside: number, outside: number];
+}
+
+export interface NativeEvent {
+  /** Stable name: "neighbour_resolved", "neighbour_failed", "route_changed", "link_changed", "drop_sample", "worker_failed". */
+  event: string;
+  /** CLOCK_MONOTONIC, nanoseconds. */
+  timeNs: bigint;
+  /** Human-readable detail, already formatted ("192.0.2.7 is at 02:00:00:00:00:03"). */
+  detail: string;
+  /** drop_sample only. */
+  drop?: number;
+  direction?: number;
+  length?: number;
+  bytes?: Uint8Array;
+}
+
+export interface Snapshot {
+  insideCarrier: boolean;
+  outsideCarrier: boolean;
+  outsideMtu: number;
+  /** XDP programs are attached where we attached them. */
+  attached: boolean;
+  workerAlive: boolean;
+  /** Packets waiting at the exception worker for a neighbour or a first fragment. */
+  workerWaiting: number;
+  routes: number;
+  nextHops: { address: string; mac: string | null; state: "resolving" | "valid" | "failed" }[];
+}
+
+/** Thrown by every call: `code` is a stable name, `op` what was tried, `errno` the kernel's number (0: none). */
+export interface NativeError extends Error {
+  code: string;
+  op: string;
+  errno: number;
+  detail: string;
+}
+
+export class Gateway {
+  /** Claims the inside interface, loads the programs, creates and pins the maps. Nothing is attached yet.
+   * Codes: INTERFACE_HELD (detail: who), LOAD_FAILED, PIN_FAILED, NO_PERMISSION. */
+  constructor(plan: DatapathPlan);
+  /** Fills the spare set of tables and swaps it in with one store; resolves when the next packet sees it. null: all allowed. */
+  setAllowlist(list: CompiledAllowlist | null): Promise<void>;
+  /** Replaces the static rules. vx_rule_key + vx_rule records, 12 bytes each. */
+  setRules(rules: Uint8Array): void;
+  /** Starts the exception worker, waits until routes and neighbours are known, attaches the programs. Codes: NO_NATIVE_XDP, XDP_BUSY, MTU_TOO_BIG, WORKER_FAILED. */
+  attach(): Attached;
+  /** stats_map itself, VX_SLOTS_MAX slots: read it with the offsets of abi.gen.ts. Detached by `stop`. */
+  readonly counters: ArrayBuffer;
+  /** Events since the last call. */
+  drainEvents(): NativeEvent[];
+  snapshot(): Snapshot;
+  /** Detaches, waits until nothing is pending (bounded), joins the worker, removes pins and neighbour entries of ours.
+   * The final counters are copied into `into` (same layout as `counters`). */
+  stop(into: Uint8Array): Promise<void>;
+}
+
+export interface InterfaceFacts {
+  ifindex: number;
+  mac: string;
+  mtu: number;
+  driver: string;
+  carrier: boolean;
+  rxQueues: number;
+}
+
+/** null: no such interface. */
+export function interfaceFacts(name: string): InterfaceFacts | null;
+/** Mounts a bpffs there if none is; creates the directory. */
+export function ensureBpffs(directory: string): void;
+/** Whether this process holds the named capability ("CAP_BPF") in its effective set. */
+export function hasCapability(name: string): boolean;

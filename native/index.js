@@ -1,0 +1,6 @@
+// Loads the addon that CMake builds (`make build`). Called by src/pipeline, on Node's main thread.
+import { createRequire } from "node:module";
+
+const addon = createRequire(import.meta.url)("../build/native/addon/xdp_socket.node");
+
+export const { Gateway, interfaceFacts, ensureBpffs, hasCapability } = addon;

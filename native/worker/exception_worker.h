@@ -1,0 +1,79 @@
+// The exception worker: one pinned native thread that sends what XDP cannot.
+//
+// Made, started and stopped by the gateway object (native/addon) on Node's main thread; everything else in the
+// class runs on the worker's own thread. It owns the routes, the neighbours and the packets that wait for them,
+// so none of that needs a lock: XDP reads what it writes into BPF maps.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "../../bpf/abi/abi.h"
+#include "../io/result.h"
+
+namespace vx {
+
+struct ExceptionWorkerConfig {
+	int inside_ifindex;
+	int outside_ifindex;
+	uint32_t inside_queues;       // sockets are bound to inside queues [0, inside_queues)
+	int cpu;                      // pinned to it
+	uint32_t batch;               // most packets received from a socket at once
+	bool busy;                    // spin instead of poll(2)
+	bool follow_routes;           // false: XDP has one fixed next hop and its MAC is in `fixed_mac`
+	uint8_t fixed_mac[6];
+	int xsks_fd;                  // XSKMAP, queue -> socket
+	int routes4_fd, routes6_fd;   // LPM_TRIE vx_prefix4/vx_prefix6 -> vx_route
+	int neighbours_fd;            // HASH vx_addr -> vx_neighbour (IPv4 mapped)
+	int interface_fd;             // interface_map, ARRAY vx_direction -> vx_interface
+	int fragments_fd;             // HASH vx_fragment_key -> vx_fragment
+	int exception_rings_fd;       // percpu_ringbufs: ARRAY_OF_MAPS cpu -> RINGBUF of vx_exception + frame
+	int samples_fd;               // packet_ringbuf: RINGBUF of vx_sample
+	vx_control *control;          // mapped .bss of the programs; the worker only bumps `generation`, atomically
+	vx_slot *slot;                // this worker's slot of stats_map, mapped
+};
+
+struct WorkerEvent {
+	std::string event;  // names in native/index.d.ts
+	uint64_t time_ns;
+	std::string detail;
+	bool has_sample = false;
+	vx_sample sample;
+};
+
+struct NextHopView {
+	vx_addr address;
+	uint8_t mac[6];
+	uint8_t state;  // vx_neighbour_state
+};
+
+struct WorkerSnapshot {
+	bool alive;
+	bool inside_carrier, outside_carrier;
+	uint32_t outside_mtu;
+	uint32_t waiting;  // packets held for a neighbour or a first fragment
+	uint32_t routes;
+	std::vector<NextHopView> next_hops;
+};
+
+class ExceptionWorker {
+public:
+	// Opens sockets and UMEM, reads links, routes and neighbours, fills the maps, then starts the thread.
+	// When it returns, XDP can decide about every destination that is known to the kernel.
+	static Result<std::unique_ptr<ExceptionWorker>> start(const ExceptionWorkerConfig &config);
+	// Sends or drops (counted) what waits, removes the neighbour entries that this worker asked the kernel to
+	// manage, joins the thread.
+	~ExceptionWorker();
+
+	std::vector<WorkerEvent> drain_events();
+	WorkerSnapshot snapshot();
+
+private:
+	struct State;
+	explicit ExceptionWorker(std::unique_ptr<State> state);
+	std::unique_ptr<State> state_;
+};
+
+}  // namespace vx
