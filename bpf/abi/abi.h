@@ -166,24 +166,26 @@ struct vx_fragment {
 	__u8 pad[3];
 };
 
-/* flow_cache: a decision remembered, one cache line. Per CPU, so no lock: entry = cpu * VX_FLOWS_PER_CPU + hash. */
+/* flow_cache: a decision remembered, one cache line. Sets of two, a region per CPU, so that nobody locks. */
 struct vx_flow {
 	__be32 source_be;
 	__be32 destination_be;
 	__be16 source_port_be;
 	__be16 destination_port_be;
+	__u32 generation;
 	__u8 protocol;
 	__u8 verdict; /* enum vx_verdict */
 	__u8 drop;    /* enum vx_drop, when verdict is VX_VERDICT_DROP */
-	__u8 translate;
-	__u32 generation;
+	__u8 translated;
 	__be32 new_destination_be;
 	__be16 new_port_be;
-	__u16 l3_delta; /* one's complement sums to add to the checksums' complements */
-	__u16 l4_delta;
+	__u16 address_delta; /* one's complement sum that the address, and with it the port, add to a header's sum */
+	__u16 port_delta;
 	__u16 pseudo_sum; /* of addresses and protocol before translation, for checksums left to hardware */
+	__u32 mtu;
 	__u8 destination_mac[6];
-	__u8 pad[22];
+	__u8 source_mac[6];
+	__u8 pad[12];
 };
 
 enum vx_verdict {

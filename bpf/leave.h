@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR MIT) */
+/* The ways a packet leaves the inside program; each one counts. Softirq, one CPU a packet. */
+#ifndef VX_LEAVE_H
+#define VX_LEAVE_H
+
+#include "ingress_maps.h"
+#include "parse.h"
+
+#define VX_SAMPLE_EVERY_MASK 0x3ff
+
+static __noinline int vx_sample_drop(struct xdp_md *ctx, __u32 reason)
+{
+	struct vx_sample *sample = bpf_ringbuf_reserve(&packet_ringbuf, sizeof(*sample), 0);
+	__u32 length = vx_frame_length(ctx);
+	__u32 captured = length < VX_SAMPLE_BYTES ? length : VX_SAMPLE_BYTES;
+
+	if (!sample)
+		return 0;
+	sample->time_ns = bpf_ktime_get_ns();
+	sample->length = length;
+	sample->drop = reason;
+	sample->direction = VX_INSIDE;
+	VX_OPAQUE(captured);
+	if (captured < 1 || captured > VX_SAMPLE_BYTES || bpf_xdp_load_bytes(ctx, 0, sample->bytes, captured))
+		captured = 0;
+	sample->captured = captured;
+	bpf_ringbuf_submit(sample, BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
+static __always_inline int vx_drop(struct xdp_md *ctx, struct vx_slot *slot, __u32 reason)
+{
+	if (reason >= VX_DROP_COUNT)
+		return XDP_ABORTED;
+	if (!(slot->direction[VX_INSIDE].dropped[reason]++ & VX_SAMPLE_EVERY_MASK))
+		vx_sample_drop(ctx, reason);
+	return XDP_DROP;
+}
+
+static __always_inline int vx_pass(struct vx_slot *slot)
+{
+	slot->direction[VX_INSIDE].passed++;
+	return XDP_PASS;
+}
+
+/* Makes the frame an Ethernet header (to be filled in) and the IP packet of `length` bytes at `l3_offset`. */
+static __always_inline int vx_decapsulate(struct xdp_md *ctx, __u32 l3_offset, __u32 length)
+{
+	__u32 frame = vx_frame_length(ctx);
+	int tail = (int)(l3_offset + length) - (int)frame;
+	int head = (int)l3_offset - ETH_HLEN;
+
+	if (tail && bpf_xdp_adjust_tail(ctx, tail))
+		return -1;
+	return head ? bpf_xdp_adjust_head(ctx, head) : 0;
+}
+
+/* Hands a decapsulated frame to the exception worker: by the socket of its queue, else by this CPU's ring. */
+static __noinline int vx_to_worker(struct xdp_md *ctx, struct vx_slot *slot, const struct vx_exception *exception)
+{
+	struct vx_exception *record;
+	void *ring;
+	__u32 cpu = bpf_get_smp_processor_id();
+	__u32 length = exception->length;
+
+	VX_OPAQUE(length);
+	if (length < ETH_HLEN || length > VX_EXCEPTION_BYTES_MAX)
+		return vx_drop(ctx, slot, VX_DROP_too_big);
+	if (bpf_redirect_map(&worker_sockets, ctx->rx_queue_index, XDP_ABORTED) == XDP_REDIRECT &&
+	    !bpf_xdp_adjust_meta(ctx, -(int)sizeof(*exception))) {
+		struct vx_exception *meta = (void *)(long)ctx->data_meta;
+
+		if ((void *)(meta + 1) <= (void *)(long)ctx->data) {
+			*meta = *exception;
+			slot->direction[VX_INSIDE].to_worker++;
+			return XDP_REDIRECT;
+		}
+	}
+	ring = bpf_map_lookup_elem(&percpu_ringbufs, &cpu);
+	if (!ring)
+		return vx_drop(ctx, slot, VX_DROP_redirect_error);
+	record = bpf_ringbuf_reserve(ring, sizeof(*record) + VX_EXCEPTION_BYTES_MAX, 0);
+	if (!record)
+		return vx_drop(ctx, slot, VX_DROP_ring_full);
+	*record = *exception;
+	if (bpf_xdp_load_bytes(ctx, 0, record + 1, length)) {
+		bpf_ringbuf_discard(record, 0);
+		return vx_drop(ctx, slot, VX_DROP_redirect_error);
+	}
+	slot->direction[VX_INSIDE].to_worker++;
+	bpf_ringbuf_submit(record, 0);
+	return XDP_DROP; /* the copy goes on */
+}
+
+/* Sends a decapsulated frame out: `macs` is destination then source. Losses from here on show in bpf/losses.bpf.c. */
+static __always_inline int vx_forward(struct xdp_md *ctx, struct vx_slot *slot, const __u8 *macs, __be16 protocol_be,
+				      __u64 started_ns)
+{
+	struct ethhdr *ethernet = (void *)(long)ctx->data;
+	int action;
+
+	if ((void *)(ethernet + 1) > (void *)(long)ctx->data_end)
+		return vx_drop(ctx, slot, VX_DROP_malformed_inner);
+	__builtin_memcpy(ethernet, macs, 2 * ETH_ALEN);
+	ethernet->h_proto = protocol_be;
+	action = bpf_redirect_map(&redirect_map, 0, XDP_ABORTED);
+	if (action != XDP_REDIRECT)
+		return vx_drop(ctx, slot, VX_DROP_redirect_error);
+	slot->direction[VX_INSIDE].redirected++;
+	slot->direction[VX_INSIDE].redirected_bytes += vx_frame_length(ctx);
+	if (started_ns)
+		slot->latency_start_ns = started_ns;
+	return action;
+}
+
+#endif

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+/* What became of redirected packets: the ledger's other half.
+ *
+ * XDP_REDIRECT only queues a frame. Two tracepoints see its fate (kernel: include/trace/events/xdp.h):
+ *   xdp_devmap_xmit   one bulk handed to the driver: so many sent, so many refused;
+ *   xdp_redirect_err  a frame that did not even get that far: device down, larger than the MTU, no such
+ *                     function in the driver, AF_XDP ring full or without a free frame.
+ * They are host-wide. The first is filtered by the pair of interfaces (index and network namespace), the second by
+ * the id of our inside program. Both run on the CPU, and in the softirq, that ran the program, so they write the
+ * same slot without a lock.
+ */
+#include <linux/bpf.h>
+
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+
+#include "maps.h"
+
+#define VX_LINK_STATE_NOCARRIER 2 /* include/linux/netdevice.h: enum netdev_state_t */
+#define VX_ENOMEM 12
+#define VX_EMSGSIZE 90
+#define VX_ENETDOWN 100
+#define VX_ENOBUFS 105
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct net {
+	__u64 net_cookie;
+};
+typedef struct {
+	struct net *net;
+} possible_net_t;
+struct net_device {
+	unsigned long state;
+	int ifindex;
+	possible_net_t nd_net;
+};
+struct bpf_prog_aux {
+	__u32 id;
+};
+struct bpf_prog {
+	struct bpf_prog_aux *aux;
+};
+#pragma clang attribute pop
+
+extern struct vx_control control; /* bpf/ingress_maps.h */
+
+static __always_inline int vx_is_interface(const struct net_device *device, __u32 direction)
+{
+	struct vx_interface *interface = bpf_map_lookup_elem(&interface_map, &direction);
+
+	return interface && (__u32)device->ifindex == interface->ifindex &&
+	       device->nd_net.net->net_cookie == interface->netns_cookie;
+}
+
+static __always_inline void vx_note_latency(struct vx_slot *slot)
+{
+	__u64 elapsed_ns = bpf_ktime_get_ns() - slot->latency_start_ns;
+	__u64 scaled = elapsed_ns >> 7;
+	__u32 bucket = 0;
+
+#pragma unroll
+	for (int i = 0; i < VX_LATENCY_BUCKETS - 1; i++)
+		bucket += (scaled >> i) != 0;
+	slot->latency_start_ns = 0;
+	slot->latency_sum_ns += elapsed_ns;
+	if (bucket < VX_LATENCY_BUCKETS)
+		slot->latency[bucket]++;
+}
+
+SEC("tp_btf/xdp_devmap_xmit")
+int BPF_PROG(vx_devmap_xmit, const struct net_device *from, const struct net_device *to, int sent, int drops, int err)
+{
+	struct vx_slot *slot;
+	struct vx_counters *inside;
+
+	if (!vx_is_interface(to, VX_OUTSIDE) || !vx_is_interface(from, VX_INSIDE))
+		return 0;
+	slot = vx_slot_here();
+	if (!slot)
+		return 0;
+	inside = &slot->direction[VX_INSIDE];
+	inside->forwarded += sent;
+	if (drops > 0) {
+		int down = err == -VX_ENETDOWN || (to->state & (1ul << VX_LINK_STATE_NOCARRIER));
+
+		inside->dropped[down ? VX_DROP_carrier_down : VX_DROP_tx_refused] += drops;
+	}
+	if (slot->latency_start_ns)
+		vx_note_latency(slot);
+	return 0;
+}
+
+SEC("tp_btf/xdp_redirect_err")
+int BPF_PROG(vx_redirect_err, const struct net_device *device, const struct bpf_prog *xdp, const void *target, int err,
+	     int map_type)
+{
+	struct vx_slot *slot;
+	__u32 reason = VX_DROP_redirect_error;
+
+	if (!control.ingress_prog_id || xdp->aux->id != control.ingress_prog_id)
+		return 0;
+	slot = vx_slot_here();
+	if (!slot)
+		return 0;
+	if (map_type == BPF_MAP_TYPE_XSKMAP)
+		reason = err == -VX_ENOBUFS ? VX_DROP_ring_full : err == -VX_ENOMEM ? VX_DROP_fill_empty : reason;
+	else
+		reason = err == -VX_ENETDOWN ? VX_DROP_carrier_down : err == -VX_EMSGSIZE ? VX_DROP_too_big : reason;
+	slot->direction[VX_INSIDE].dropped[reason]++;
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR MIT) */
+/* Rewrites a packet in place: destination, DF, TTL, and the checksums that follow from them. Softirq.
+ *
+ * A checksum the sender left to hardware holds the sum of the pseudo-header, not complemented (Linux:
+ * CHECKSUM_PARTIAL, include/linux/skbuff.h). XDP is not told, so a field with exactly that value is taken for one:
+ * it is translated like any sum and then completed over the segment, and counted. A whole packet whose true
+ * checksum happens to have that value (1 in 65,536) is recomputed to the same.
+ */
+#ifndef VX_REWRITE_H
+#define VX_REWRITE_H
+
+#include "checksum.h"
+#include "ingress_maps.h"
+#include "leave.h"
+#include "parse.h"
+
+#define VX_SUM_CHUNK 64
+#define VX_SUM_CHUNKS_MAX (VX_FRAME_BYTES / VX_SUM_CHUNK)
+
+/* What changes in a packet. The deltas are one's complement sums (bpf/checksum.h). */
+struct vx_rewrite {
+	__be32 new_destination_be;
+	__be16 new_port_be;
+	__u16 address_delta;
+	__u16 port_delta;
+	__u16 pseudo_sum; /* addresses and protocol before translation */
+	__u8 translated;
+};
+
+/* One's complement sum of `length` bytes at `offset` of the frame; -1 when they are not all there. Not static: the
+ * verifier then looks at it once, not once a caller. */
+__noinline int vx_sum_bytes(struct xdp_md *ctx, __u32 offset, __u32 length)
+{
+	__u8 chunk[VX_SUM_CHUNK];
+	__u32 sum = 0;
+
+	for (int i = 0; i < VX_SUM_CHUNKS_MAX && length; i++) {
+		__u32 size = length < VX_SUM_CHUNK ? length : VX_SUM_CHUNK;
+
+		if (size < VX_SUM_CHUNK)
+			__builtin_memset(chunk, 0, sizeof(chunk));
+		VX_OPAQUE(size);
+		if (size < 1 || size > VX_SUM_CHUNK || bpf_xdp_load_bytes(ctx, offset, chunk, size))
+			return -1;
+		sum = bpf_csum_diff(0, 0, (__be32 *)chunk, sizeof(chunk), sum);
+		offset += size;
+		length -= size;
+	}
+	return length ? -1 : vx_fold(sum);
+}
+
+/* The TCP or UDP checksum field; 0 when it is not in the frame (which the parser has ruled out). */
+static __always_inline __u16 *vx_checksum_field(struct xdp_md *ctx, const struct vx_inner *inner)
+{
+	__u32 field = inner->protocol == IPPROTO_UDP ? __builtin_offsetof(struct udphdr, check)
+						     : __builtin_offsetof(struct tcphdr, check);
+
+	return vx_at(ctx, inner->l4 + field, sizeof(__u16));
+}
+
+/* Completes a checksum left to hardware: sums the segment with the pseudo-header's sum in its place. */
+static __noinline int vx_complete_checksum(struct xdp_md *ctx, struct vx_slot *slot, const struct vx_inner *inner)
+{
+	int sum = vx_sum_bytes(ctx, inner->l4, inner->l4_length);
+	__u16 *field = vx_checksum_field(ctx, inner);
+
+	if (sum < 0 || !field)
+		return VX_STOP_DROP(malformed_inner);
+	*field = (__u16)~sum;
+	if (inner->protocol == IPPROTO_UDP)
+		*field = vx_udp_nonzero(*field);
+	slot->direction[VX_INSIDE].checksum_completed++;
+	return VX_GO_ON;
+}
+
+/* TCP or UDP header: destination port and checksum. Fragments keep a partial checksum: their sender cannot have
+ * left it to hardware. */
+static __always_inline int vx_rewrite_l4(struct xdp_md *ctx, struct vx_slot *slot, const struct vx_inner *inner,
+					 const struct vx_rewrite *rewrite)
+{
+	__u16 *check = vx_checksum_field(ctx, inner);
+	__be16 *ports = vx_at(ctx, inner->l4, 2 * sizeof(*ports));
+	int partial, is_udp = inner->protocol == IPPROTO_UDP;
+
+	if (!check || !ports)
+		return VX_STOP_DROP(malformed_inner);
+	partial = inner->fragment == VX_WHOLE &&
+		  *check == vx_fold((__u32)rewrite->pseudo_sum + bpf_htons(inner->l4_length)) && (*check || !is_udp);
+	if (rewrite->translated) {
+		ports[1] = rewrite->new_port_be;
+		if (partial)
+			*check = vx_fold((__u32)*check + rewrite->address_delta);
+		else if (!is_udp)
+			*check = vx_checksum_add(*check, (__u32)rewrite->address_delta + rewrite->port_delta);
+		else if (*check) /* RFC 768: 0 says there is none, and stays */
+			*check = vx_udp_nonzero(
+				vx_checksum_add(*check, (__u32)rewrite->address_delta + rewrite->port_delta));
+	}
+	return partial ? vx_complete_checksum(ctx, slot, inner) : VX_GO_ON;
+}
+
+/* Refuses what must not leave before it touches anything; `mtu` is the outside one. */
+static __always_inline int vx_rewrite4(struct xdp_md *ctx, struct vx_slot *slot, const struct vx_inner *inner,
+				       const struct vx_rewrite *rewrite, __u32 mtu)
+{
+	struct iphdr *ip = vx_at(ctx, inner->l3, sizeof(*ip));
+	__u32 delta = rewrite->address_delta;
+
+	if (!ip)
+		return VX_STOP_DROP(malformed_inner);
+	if (vx_decrement_ttl && ip->ttl <= 1)
+		return VX_STOP_DROP(ttl_expired);
+	if (inner->length > mtu && !vx_clear_df && (ip->frag_off & bpf_htons(VX_IP_DONT_FRAGMENT)))
+		return VX_STOP_DROP(too_big);
+	if (vx_decrement_ttl) {
+		ip->ttl--;
+		delta += (__u16)~bpf_htons(0x0100);
+	}
+	if (vx_clear_df && (ip->frag_off & bpf_htons(VX_IP_DONT_FRAGMENT))) {
+		ip->frag_off &= ~bpf_htons(VX_IP_DONT_FRAGMENT);
+		delta += (__u16)~bpf_htons(VX_IP_DONT_FRAGMENT);
+	}
+	if (rewrite->translated)
+		ip->daddr = rewrite->new_destination_be;
+	if (delta)
+		ip->check = vx_checksum_add(ip->check, delta);
+	if (rewrite->translated)
+		slot->direction[VX_INSIDE].translated++;
+	return inner->l4 ? vx_rewrite_l4(ctx, slot, inner, rewrite) : VX_GO_ON;
+}
+
+static __noinline int vx_rewrite6(struct xdp_md *ctx, struct vx_slot *slot, const struct vx_inner *inner)
+{
+	struct ipv6hdr *ip = vx_at(ctx, inner->l3, sizeof(*ip));
+	struct vx_rewrite rewrite = {};
+	__u32 words[8], sum = bpf_htons(inner->protocol);
+
+	if (!ip)
+		return VX_STOP_DROP(malformed_inner);
+	if (vx_decrement_ttl) {
+		if (ip->hop_limit <= 1)
+			return VX_STOP_DROP(ttl_expired);
+		ip->hop_limit--;
+	}
+	if (!inner->l4)
+		return VX_GO_ON;
+	__builtin_memcpy(words, &ip->saddr, sizeof(words));
+#pragma unroll
+	for (int i = 0; i < 8; i++)
+		sum += vx_sum32(words[i]);
+	rewrite.pseudo_sum = vx_fold(sum);
+	return vx_rewrite_l4(ctx, slot, inner, &rewrite);
+}
+
+/* Decapsulates and hands to the worker; fills in what every exception carries. */
+static __noinline int vx_send_exception(struct xdp_md *ctx, struct vx_slot *slot, struct vx_exception *exception,
+					__u32 l3_offset, __u32 length)
+{
+	exception->magic = VX_EXCEPTION_MAGIC;
+	exception->length = (__u16)(length + ETH_HLEN);
+	if (vx_decapsulate(ctx, l3_offset, length))
+		return vx_drop(ctx, slot, VX_DROP_malformed_inner);
+	return vx_to_worker(ctx, slot, exception);
+}
+
+#endif
