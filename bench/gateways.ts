@@ -1,0 +1,161 @@
+// What the bench compares: each a gateway in a test bed of its own, so that the runs can be interleaved.
+// Called by measure.ts, on Node's main thread.
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { ADDRESS, Bed } from "../test/bed/bed.js";
+import { type Config, Daemon } from "../test/bed/daemon.js";
+import { Bare, Sink } from "../test/bed/tools.js";
+
+/** 324 inner sources, all on the allowlist. */
+export const SOURCES = "10.0.0.1-10.0.0.254,10.0.1.1-10.0.1.70";
+export const RULE_PORT = 31765;
+export const RULE_TARGET = `${ADDRESS.target}:8081`;
+const INNER_MAC = "02:00:00:00:00:aa";
+
+export function allowedSources(): string[] {
+  const range = (third: number, last: number): string[] =>
+    Array.from({ length: last }, (_, index) => `10.0.${third}.${index + 1}`);
+  return [...range(0, 254), ...range(1, 70)];
+}
+
+export interface Gateway {
+  readonly name: string;
+  readonly cores: number;
+  readonly bed: Bed;
+  readonly sink: Sink;
+  /** Makes it ready for a throughput run (or a latency run) right now. */
+  begin(purpose: "load" | "latency"): Promise<void>;
+  end(): Promise<void>;
+}
+
+/** A bed whose far end expects packets translated by the rule, unchanged, or (raw) still encapsulated. */
+export async function makeBed(arrives: "translated" | "unchanged" | "raw"): Promise<{ bed: Bed; sink: Sink }> {
+  const bed = await Bed.make({ staticNeighbours: true });
+  const sink = await Sink.start(bed, {
+    raw: arrives === "raw",
+    noOrder: true,
+    flows: 1,
+    checkEvery: 1024,
+    rule: `${RULE_PORT}=${arrives === "translated" ? RULE_TARGET : `${ADDRESS.beyond}:${RULE_PORT}`}`,
+  });
+  return { bed, sink };
+}
+
+function nftRules(kind: "conntrack" | "stateless"): string {
+  const translate =
+    kind === "conntrack"
+      ? `type nat hook prerouting priority dstnat; policy accept; udp dport ${RULE_PORT} dnat to ${RULE_TARGET};`
+      : `type filter hook prerouting priority raw; policy accept;
+         udp dport ${RULE_PORT} ip daddr set ${ADDRESS.target} udp dport set 8081 notrack;`;
+  return `table ip vx {
+    set allowed { type ipv4_addr; elements = { ${allowedSources().join(", ")} } }
+    chain translate { ${translate} }
+    chain filtering { type filter hook forward priority filter; policy drop;
+      ip saddr @allowed accept; ip daddr @allowed accept; }
+  }\n`;
+}
+
+/** The kernel's own way: vxlan device, forwarding, nftables; on one core, or with RPS behind the vxlan device on two. */
+export class KernelGateway implements Gateway {
+  #pass: Bare | null = null;
+
+  private constructor(
+    readonly name: string,
+    readonly cores: number,
+    readonly bed: Bed,
+    readonly sink: Sink,
+  ) {}
+
+  static async make(kind: "conntrack" | "stateless" | "forward"): Promise<[KernelGateway, KernelGateway]> {
+    const { bed, sink } = await makeBed(kind === "forward" ? "unchanged" : "translated");
+    await bed.ip(
+      "gateway",
+      `link add vx1 type vxlan id 1 local ${ADDRESS.inside} dstport 4789 dev in0 nolearning`,
+      `link set vx1 address ${INNER_MAC} up`,
+    );
+    await bed.sysctl("gateway", { "net.ipv4.ip_forward": 1, "net.ipv4.conf.vx1.rp_filter": 0 });
+    await bed.offloads("gateway", "in0", false);
+    if (kind !== "forward") await bed.exec("gateway", "nft", ["-f", "-"], { input: nftRules(kind) });
+    const name = `kernel-${kind}`;
+    return [new KernelGateway(name, 1, bed, sink), new KernelGateway(name, 2, bed, sink)];
+  }
+
+  async begin(purpose: "load" | "latency"): Promise<void> {
+    // RPS on the vxlan device, towards the second core only, is the faster of the ways to give it two.
+    const mask = this.cores === 1 ? "0" : "2";
+    await this.bed.exec("gateway", "sh", ["-c", `echo ${mask} > /sys/class/net/vx1/queues/rx-0/rps_cpus`]);
+    // A veth takes XDP frames only with GRO or a program; the program costs the kernel less. Single packets need neither.
+    if (purpose === "load") this.#pass = await Bare.start(this.bed, "pass");
+  }
+
+  async end(): Promise<void> {
+    await this.#pass?.stop();
+    this.#pass = null;
+  }
+}
+
+/** A program that does no more than redirect (or drop): the ceiling. */
+export class BareGateway implements Gateway {
+  readonly cores = 1;
+  #bare: Bare | null = null;
+  dropped = 0;
+
+  private constructor(
+    readonly name: string,
+    readonly kind: "redirect" | "drop",
+    readonly bed: Bed,
+    readonly sink: Sink,
+  ) {}
+
+  static async make(kind: "redirect" | "drop"): Promise<BareGateway> {
+    const { bed, sink } = await makeBed("raw");
+    return new BareGateway(`bare-${kind}`, kind, bed, sink);
+  }
+
+  async begin(): Promise<void> {
+    this.#bare = await Bare.start(this.bed, this.kind);
+  }
+
+  async end(): Promise<void> {
+    this.dropped = (await this.#bare?.stop()) ?? 0;
+    this.#bare = null;
+  }
+}
+
+export interface Features {
+  allowlist: boolean;
+  rule: boolean;
+}
+
+/** Ours. */
+export class ProductGateway implements Gateway {
+  readonly cores = 1;
+  daemon: Daemon | null = null;
+
+  private constructor(
+    readonly name: string,
+    readonly bed: Bed,
+    readonly sink: Sink,
+    readonly features: Features,
+  ) {}
+
+  static async make(name = "xdp", features: Features = { allowlist: true, rule: true }): Promise<ProductGateway> {
+    const { bed, sink } = await makeBed(features.rule ? "translated" : "unchanged");
+    writeFileSync(join(bed.directory, "allowed.txt"), `${allowedSources().join("\n")}\n`);
+    return new ProductGateway(name, bed, sink, features);
+  }
+
+  async begin(): Promise<void> {
+    const overrides: Config = { inside: { interface: "in0", vxlan: { port: 4789, vnis: [1] } } };
+    if (this.features.allowlist) overrides["allowlist"] = { file: "allowed.txt", match: "either" };
+    if (this.features.rule) overrides["nat"] = { destination: [{ protocol: "udp", port: RULE_PORT, to: RULE_TARGET }] };
+    this.daemon = await Daemon.start(this.bed, overrides);
+  }
+
+  async end(): Promise<void> {
+    const exit = await this.daemon?.stop();
+    if (exit && exit.code !== 0) throw new Error(`the daemon ended with ${exit.code}: ${this.daemon?.process.stderr}`);
+    this.daemon = null;
+  }
+}

@@ -1,0 +1,83 @@
+// One measurement: a load through a gateway, counted at the far end. Called by run.ts and ladder.ts, on Node's
+// main thread.
+//
+// "One core" means that generator, gateway and far end share CPU 0: a veth runs its receive side on the CPU
+// that sends, so pinning the generator pins them all. Two cores: the kernel moves packets on by RPS.
+import { sleep } from "../test/bed/command.js";
+import { ADDRESS } from "../test/bed/bed.js";
+import { generate, type Load, pingPong } from "../test/bed/tools.js";
+import { type Gateway, RULE_PORT, SOURCES } from "./gateways.js";
+
+export interface LoadShape {
+  /** Bytes of the inner IP packet; the Ethernet frame on the inside wire is 64 longer. */
+  innerBytes: number;
+  flows: number;
+}
+
+export function loadName(shape: LoadShape): string {
+  return `${shape.innerBytes}B-${shape.flows}flows`;
+}
+
+export interface Sample {
+  mpps: number;
+  sent: number;
+  delivered: number;
+  pingPongNs: number;
+}
+
+function toLoad(shape: LoadShape, seconds: number): Load {
+  return {
+    cpu: 0,
+    flows: shape.flows,
+    size: shape.innerBytes,
+    duration: seconds,
+    vni: 1,
+    sources: SOURCES,
+    destination: ADDRESS.beyond,
+    ports: String(RULE_PORT),
+  };
+}
+
+/** Full speed for some seconds; what arrived, over the time it took to send. */
+export async function measureLoad(gateway: Gateway, shape: LoadShape, seconds: number): Promise<Sample> {
+  const distance = await pingPong();
+  await gateway.sink.reset();
+  const sent = await generate(gateway.bed, toLoad(shape, seconds));
+  // On two cores the second may still be at work when the generator has ended.
+  await sleep(gateway.cores > 1 ? 100 : 20);
+  const arrived = await gateway.sink.report();
+  const wrong = Object.entries(arrived.wrong).filter(([, count]) => count > 0);
+  if (wrong.length > 0) throw new Error(`${gateway.name}: wrong at the far end: ${JSON.stringify(arrived.wrong)}`);
+  if (arrived.packets === 0) throw new Error(`${gateway.name}: nothing of ${sent.sent} packets arrived`);
+  return {
+    mpps: arrived.packets / sent.seconds / 1e6,
+    sent: sent.sent,
+    delivered: arrived.packets,
+    pingPongNs: distance.medianNs,
+  };
+}
+
+export interface LatencySample {
+  p50Us: number;
+  p99Us: number;
+  maxUs: number;
+  lossPercent: number;
+}
+
+/** Single packets at an even rate from CPU 0, stamped before the sending call, read at the far end's program. */
+export async function measureLatency(gateway: Gateway, kpps: number, seconds: number): Promise<LatencySample> {
+  await gateway.sink.reset();
+  const load: Load = { ...toLoad({ innerBytes: 64, flows: 10_000 }, seconds), latency: true, rate: kpps * 1000 };
+  const sent = await generate(gateway.bed, load);
+  const arrived = await gateway.sink.report();
+  if (arrived.latency === null) throw new Error(`${gateway.name}: no stamped packet arrived`);
+  const { p50Us, p99Us, maxUs, count } = arrived.latency;
+  return { p50Us, p99Us, maxUs, lossPercent: (100 * (sent.sent - count)) / sent.sent };
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  const upper = sorted[middle] ?? Number.NaN;
+  return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? upper) + upper) / 2;
+}

@@ -1,0 +1,196 @@
+// From samples to bench/results.json, a table for people, and the tables of docs/PERFORMANCE.md. Pure but for
+// reading the host's description and rewriting that one file. Called by run.ts, on Node's main thread.
+import { readFileSync, writeFileSync } from "node:fs";
+import { cpus, release } from "node:os";
+
+import type { Rung } from "./ladder.js";
+import { type LatencySample, median, type Sample } from "./measure.js";
+
+const PEER = "kernel-conntrack";
+const CEILING = "bare-redirect";
+const CLOCK_TICKS = 100; // USER_HZ of every Linux that Node runs on
+
+export interface Row {
+  name: string;
+  load: string;
+  profile: "mirror";
+  cores: number;
+  mpps: { median: number; min: number; max: number; runs: number };
+  peer: string;
+  ratio: number;
+  lossPercent: number;
+  /** Share of the bare redirect on one core, percent. */
+  ofBarePercent: number;
+  /** Round trip of a cache line between the two CPUs beside these runs. */
+  pingPongNs: { min: number; max: number };
+}
+
+export interface Results {
+  host: { cpu: string; kernel: string; cores: number };
+  date: string;
+  rows: Row[];
+  latency: { name: string; kpps: number; p50Us: number; p99Us: number; maxUs: number; runs: number }[];
+  ladder: Rung[];
+  /** CPU time the daemon takes without traffic, percent of one core; null: not measured. */
+  idleCpuPercent: number | null;
+}
+
+export interface Measured {
+  host: Results["host"];
+  date: string;
+  series: { name: string; cores: number; load: string; samples: Sample[] }[];
+  latency: Map<string, LatencySample[]>;
+  kpps: number;
+  ladder: Rung[];
+  idle: number | null;
+}
+
+const round = (value: number, digits: number): number => Number(value.toFixed(digits));
+
+export function describeHost(): Results["host"] {
+  const list = cpus();
+  return { cpu: list[0]?.model.trim() ?? "unknown", kernel: release(), cores: list.length };
+}
+
+/** User and system time of a process with all its threads. */
+export function cpuSecondsOf(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return (Number(fields[11]) + Number(fields[12])) / CLOCK_TICKS;
+}
+
+export function summarize(measured: Measured): Results {
+  const medianOf = (name: string, load: string, cores: number): number => {
+    const found = measured.series.find((one) => one.name === name && one.load === load && one.cores === cores);
+    return median(found?.samples.map((sample) => sample.mpps) ?? []);
+  };
+  const rows = measured.series.map(({ name, cores, load, samples }): Row => {
+    const mpps = samples.map((sample) => sample.mpps);
+    const sent = samples.reduce((sum, sample) => sum + sample.sent, 0);
+    const delivered = samples.reduce((sum, sample) => sum + sample.delivered, 0);
+    const distances = samples.map((sample) => sample.pingPongNs);
+    return {
+      name,
+      load,
+      profile: "mirror",
+      cores,
+      mpps: {
+        median: round(median(mpps), 3),
+        min: round(Math.min(...mpps), 3),
+        max: round(Math.max(...mpps), 3),
+        runs: samples.length,
+      },
+      peer: PEER,
+      ratio: round(median(mpps) / medianOf(PEER, load, cores), 2),
+      lossPercent: round((100 * (sent - delivered)) / sent, 3),
+      ofBarePercent: round((100 * median(mpps)) / medianOf(CEILING, load, 1), 1),
+      pingPongNs: { min: round(Math.min(...distances), 0), max: round(Math.max(...distances), 0) },
+    };
+  });
+  const latency = [...measured.latency].map(([name, samples]) => ({
+    name,
+    kpps: measured.kpps,
+    p50Us: round(median(samples.map((sample) => sample.p50Us)), 2),
+    p99Us: round(median(samples.map((sample) => sample.p99Us)), 2),
+    maxUs: round(Math.max(...samples.map((sample) => sample.maxUs)), 1),
+    runs: samples.length,
+  }));
+  const ladder = measured.ladder.map((rung) => ({
+    ...rung,
+    nsPerPacket: {
+      median: round(rung.nsPerPacket.median, 1),
+      min: round(rung.nsPerPacket.min, 1),
+      max: round(rung.nsPerPacket.max, 1),
+    },
+  }));
+  const idleCpuPercent = measured.idle === null ? null : round(measured.idle * 100, 2);
+  return { host: measured.host, date: measured.date, rows, latency, ladder, idleCpuPercent };
+}
+
+/** A table in Markdown, columns aligned so that it reads in a terminal too. */
+export function table(header: string[], body: string[][]): string {
+  const widths = header.map((name, column) => Math.max(name.length, 3, ...body.map((row) => row[column]?.length ?? 0)));
+  const line = (row: string[]): string =>
+    `| ${row.map((cell, column) => (column === 0 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0))).join(" | ")} |`;
+  const rule = `| ${widths.map((width, column) => (column === 0 ? "-".repeat(width) : `${"-".repeat(width - 1)}:`)).join(" | ")} |`;
+  return [line(header), rule, ...body.map(line)].join("\n");
+}
+
+function throughputTable(results: Results): string {
+  const body = results.rows.map((row) => [
+    row.name,
+    row.load,
+    String(row.cores),
+    row.mpps.median.toFixed(3),
+    `${row.mpps.min.toFixed(3)}-${row.mpps.max.toFixed(3)}`,
+    `${row.ratio.toFixed(2)}x`,
+    `${row.ofBarePercent.toFixed(0)} %`,
+    `${row.lossPercent} %`,
+    `${row.pingPongNs.min}-${row.pingPongNs.max}`,
+  ]);
+  const header = ["gateway", "load", "cores", "Mpps", "min-max", `to ${PEER}`, "of bare", "loss", "ping-pong ns"];
+  return table(header, body);
+}
+
+function latencyTable(results: Results): string {
+  const body = results.latency.map((row) => [
+    row.name,
+    String(row.kpps),
+    row.p50Us.toFixed(2),
+    row.p99Us.toFixed(2),
+    row.maxUs.toFixed(1),
+  ]);
+  return table(["gateway", "kpps", "p50 us", "p99 us", "max us"], body);
+}
+
+function ladderTable(results: Results): string {
+  const body = results.ladder.map((rung) => {
+    const base = results.ladder.find((other) => other.name === rung.against);
+    const more = base ? rung.nsPerPacket.median - base.nsPerPacket.median : null;
+    return [
+      rung.name,
+      rung.nsPerPacket.median.toFixed(1),
+      `${rung.nsPerPacket.min.toFixed(1)}-${rung.nsPerPacket.max.toFixed(1)}`,
+      more === null ? "" : `${more >= 0 ? "+" : ""}${more.toFixed(1)}`,
+      rung.against ?? "",
+    ];
+  });
+  return table(["what runs (64-byte inner packets, 10,000 flows, one core)", "ns", "min-max", "more", "than"], body);
+}
+
+function hostLine(results: Results): string {
+  const { cpu, cores, kernel } = results.host;
+  return `${results.date.slice(0, 10)}, ${cores} x ${cpu} (virtual), Linux ${kernel}, veth in namespaces.`;
+}
+
+function idleLine(results: Results): string {
+  return results.idleCpuPercent === null
+    ? "Not measured."
+    : `The daemon without traffic takes ${results.idleCpuPercent} % of one core.`;
+}
+
+/** Replaces what stands between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->`. */
+export function replaceSections(text: string, sections: Record<string, string>): string {
+  let result = text;
+  for (const [name, content] of Object.entries(sections)) {
+    const [open, close] = [`<!-- bench:${name} -->`, `<!-- /bench:${name} -->`];
+    const from = result.indexOf(open);
+    const to = result.indexOf(close);
+    if (from < 0 || to < from) throw new Error(`docs/PERFORMANCE.md has no section ${open} ... ${close}`);
+    result = `${result.slice(0, from + open.length)}\n\n${content}\n\n${result.slice(to)}`;
+  }
+  return result;
+}
+
+/** Rewrites the document's tables; returns them for the terminal. */
+export function writeTables(results: Results, document: string): string {
+  const sections = {
+    host: hostLine(results),
+    throughput: throughputTable(results),
+    latency: latencyTable(results),
+    ladder: results.ladder.length > 0 ? ladderTable(results) : "Not measured.",
+    idle: idleLine(results),
+  };
+  writeFileSync(document, replaceSections(readFileSync(document, "utf8"), sections));
+  return `${Object.values(sections).join("\n\n")}\n`;
+}

@@ -1,0 +1,125 @@
+// `make bench`: the gateway beside the kernel's own way and a bare XDP redirect, interleaved in one run.
+//
+//   node dist/bench/run.js [--repeats N] [--seconds S] [--peers-only]
+//
+// Every round visits every gateway with every load; medians of the rounds with their spread. Writes
+// bench/results.json, the tables of docs/PERFORMANCE.md, and prints a table. Runs on Node's main thread;
+// needs root; all traffic stays in namespaces of its own.
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+
+import { ROOT, sleep } from "../test/bed/command.js";
+import { BareGateway, type Gateway, KernelGateway, ProductGateway } from "./gateways.js";
+import { Ladder } from "./ladder.js";
+import { type LatencySample, type LoadShape, loadName, measureLatency, measureLoad, type Sample } from "./measure.js";
+import { cpuSecondsOf, describeHost, type Results, summarize, writeTables } from "./report.js";
+
+const SHAPES: LoadShape[] = [
+  { innerBytes: 64, flows: 1 },
+  { innerBytes: 64, flows: 10_000 },
+  { innerBytes: 1400, flows: 1 },
+  { innerBytes: 1400, flows: 10_000 },
+];
+const LATENCY_KPPS = 100;
+const IDLE_SECONDS = 5;
+
+export interface Series {
+  gateway: Gateway;
+  shape: LoadShape;
+  samples: Sample[];
+}
+
+async function oneRound(gateways: Gateway[], series: Series[], seconds: number, round: number): Promise<void> {
+  // Another order each round: whatever drifts on this host does not always hit the same one.
+  const turned = gateways.map((_, index) => gateways[(index + round) % gateways.length] as Gateway);
+  for (const gateway of turned) {
+    await gateway.begin("load");
+    try {
+      for (const one of series.filter((entry) => entry.gateway === gateway)) {
+        one.samples.push(await measureLoad(gateway, one.shape, seconds));
+      }
+    } finally {
+      await gateway.end();
+    }
+  }
+}
+
+async function latencyRound(gateways: Gateway[], samples: Map<string, LatencySample[]>, seconds: number): Promise<void> {
+  for (const gateway of gateways) {
+    await gateway.begin("latency");
+    try {
+      const list = samples.get(gateway.name) ?? [];
+      list.push(await measureLatency(gateway, LATENCY_KPPS, seconds));
+      samples.set(gateway.name, list);
+    } finally {
+      await gateway.end();
+    }
+  }
+}
+
+/** CPU seconds the daemon uses in a second without traffic. */
+async function idleCost(product: ProductGateway): Promise<number> {
+  await product.begin();
+  try {
+    const pid = product.daemon?.process.pid ?? -1;
+    await sleep(2_000); // what starting it costs is not idling
+    const before = cpuSecondsOf(pid);
+    await sleep(IDLE_SECONDS * 1000);
+    return (cpuSecondsOf(pid) - before) / IDLE_SECONDS;
+  } finally {
+    await product.end();
+  }
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      repeats: { type: "string", default: "5" },
+      seconds: { type: "string", default: "1" },
+      "peers-only": { type: "boolean", default: false },
+    },
+  });
+  const repeats = Number(values.repeats);
+  const seconds = Number(values.seconds);
+  const started = new Date();
+  const conntrack = await KernelGateway.make("conntrack");
+  const stateless = await KernelGateway.make("stateless");
+  const forward = await KernelGateway.make("forward");
+  const bare = await BareGateway.make("redirect");
+  const product = values["peers-only"] ? null : await ProductGateway.make();
+  const gateways: Gateway[] = [...conntrack, ...stateless, forward[0], bare, ...(product ? [product] : [])];
+  const series = gateways.flatMap((gateway) => SHAPES.map((shape): Series => ({ gateway, shape, samples: [] })));
+  const latency = new Map<string, LatencySample[]>();
+  const ladder = product ? await Ladder.make(bare, product) : null;
+  try {
+    for (let round = 0; round < repeats; round++) {
+      process.stderr.write(`round ${round + 1} of ${repeats}, ${Math.round((Date.now() - started.getTime()) / 1000)} s\n`);
+      await oneRound(gateways, series, seconds, round);
+      await latencyRound([conntrack[0], ...(product ? [product] : [])], latency, seconds);
+      await ladder?.round(seconds);
+    }
+    const idle = product ? await idleCost(product) : null;
+    const results: Results = summarize({
+      host: describeHost(),
+      date: started.toISOString(),
+      series: series.map(({ gateway, shape, samples }) => ({
+        name: gateway.name,
+        cores: gateway.cores,
+        load: loadName(shape),
+        samples,
+      })),
+      latency,
+      kpps: LATENCY_KPPS,
+      ladder: ladder?.result() ?? [],
+      idle,
+    });
+    writeFileSync(join(ROOT, "bench/results.json"), `${JSON.stringify(results, null, 2)}\n`);
+    process.stdout.write(writeTables(results, join(ROOT, "docs/PERFORMANCE.md")));
+  } finally {
+    const beds = new Set([...gateways.map((gateway) => gateway.bed), ...(ladder?.beds ?? [])]);
+    for (const bed of beds) await bed.remove();
+  }
+}
+
+await main();
