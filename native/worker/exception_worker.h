@@ -24,6 +24,8 @@ struct ExceptionWorkerConfig {
 	bool busy;                    // spin instead of poll(2)
 	bool follow_routes;           // false: XDP has one fixed next hop and its MAC is in `fixed_mac`
 	uint8_t fixed_mac[6];
+	bool clear_dont_fragment;     // done by XDP to every other packet; held fragments come here as they were
+	bool decrement_ttl;           // likewise
 	int xsks_fd;                  // XSKMAP, queue -> socket
 	int routes4_fd, routes6_fd;   // LPM_TRIE vx_prefix4/vx_prefix6 -> vx_route
 	int neighbours_fd;            // HASH vx_addr -> vx_neighbour (IPv4 mapped)

@@ -1,0 +1,16 @@
+// A frame of the UMEM: where its Ethernet header starts and how long it is. Whoever holds one owns its chunk.
+// Used by the worker's rooms on the worker's thread.
+#pragma once
+
+#include <cstdint>
+
+namespace vx {
+
+struct Frame {
+	uint64_t address;
+	uint32_t length;
+};
+
+inline constexpr uint32_t kEthernetBytes = 14;
+
+}  // namespace vx

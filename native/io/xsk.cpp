@@ -1,0 +1,271 @@
+// AF_XDP sockets. Used by the exception worker; xsk.h says what is relied on.
+#include "xsk.h"
+
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <utility>
+
+namespace vx {
+namespace {
+
+constexpr uint32_t kTxRing = 1024;
+constexpr uint32_t kCompletionRing = 2048;
+constexpr uint32_t kUnusedRing = 2;     // rings the kernel demands and nobody uses
+constexpr int kBindTries = 100;
+constexpr useconds_t kBindPause_us = 10000;
+constexpr int kMaxTxSkbBudget = 9;      // XDP_MAX_TX_SKB_BUDGET, newer than Debian 12's headers
+constexpr uint64_t kNoAddress = ~uint64_t{0};
+
+Error failed(const char *op, uint32_t ifindex, uint32_t queue)
+{
+	return Error{"WORKER_FAILED", op, errno,
+		     "interface " + std::to_string(ifindex) + " queue " + std::to_string(queue)};
+}
+
+uint32_t power_of_two_above(uint32_t n)
+{
+	uint32_t power = 2;
+	while (power <= n)
+		power *= 2;
+	return power;
+}
+
+int set_ring(int fd, int option, uint32_t entries)
+{
+	return setsockopt(fd, SOL_XDP, option, &entries, sizeof entries);
+}
+
+// Teardown of a socket that had the queue before is asynchronous: EBUSY passes.
+int bind_queue(int fd, uint32_t ifindex, uint32_t queue, int shared_fd)
+{
+	sockaddr_xdp address{};
+	address.sxdp_family = AF_XDP;
+	address.sxdp_ifindex = ifindex;
+	address.sxdp_queue_id = queue;
+	if (shared_fd >= 0) {
+		address.sxdp_flags = XDP_SHARED_UMEM;
+		address.sxdp_shared_umem_fd = static_cast<uint32_t>(shared_fd);
+	} else {
+		address.sxdp_flags = XDP_COPY | XDP_USE_NEED_WAKEUP;
+	}
+	for (int i = 0;; i++) {
+		if (!bind(fd, reinterpret_cast<sockaddr *>(&address), sizeof address))
+			return 0;
+		if (errno != EBUSY || i == kBindTries)
+			return -1;
+		usleep(kBindPause_us);
+	}
+}
+
+}  // namespace
+
+template <typename Entry>
+XskRing<Entry> &XskRing<Entry>::operator=(XskRing &&other) noexcept
+{
+	std::swap(mapping_, other.mapping_);
+	std::swap(mapping_bytes_, other.mapping_bytes_);
+	std::swap(producer_, other.producer_);
+	std::swap(consumer_, other.consumer_);
+	std::swap(entries_, other.entries_);
+	std::swap(size_, other.size_);
+	return *this;
+}
+
+template <typename Entry>
+XskRing<Entry>::~XskRing()
+{
+	if (mapping_)
+		munmap(mapping_, mapping_bytes_);
+}
+
+template <typename Entry>
+Result<void> XskRing<Entry>::map(int fd, uint64_t page_offset, const xdp_ring_offset &offset, uint32_t size)
+{
+	mapping_bytes_ = offset.desc + size * sizeof(Entry);
+	void *mapping = mmap(nullptr, mapping_bytes_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd,
+			     static_cast<off_t>(page_offset));
+	if (mapping == MAP_FAILED)
+		return Error{"WORKER_FAILED", "mmap(AF_XDP ring)", errno, ""};
+	mapping_ = mapping;
+	uint8_t *base = static_cast<uint8_t *>(mapping);
+	producer_ = reinterpret_cast<uint32_t *>(base + offset.producer);
+	consumer_ = reinterpret_cast<uint32_t *>(base + offset.consumer);
+	entries_ = reinterpret_cast<Entry *>(base + offset.desc);
+	size_ = size;
+	return {};
+}
+
+template class XskRing<uint64_t>;
+template class XskRing<xdp_desc>;
+
+Result<XskReceiver> XskReceiver::open(Umem &umem, uint32_t ifindex, uint32_t queue, uint32_t share, int shared_fd)
+{
+	XskReceiver self;
+	self.share_ = share;
+	self.fd_ = Fd(socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0));
+	const int fd = self.fd();
+	if (fd < 0)
+		return failed("socket(AF_XDP)", ifindex, queue);
+	if (shared_fd < 0) {
+		xdp_umem_reg reg{};
+		reg.addr = reinterpret_cast<uint64_t>(umem.at(0));
+		reg.len = umem.bytes();
+		reg.chunk_size = VX_FRAME_BYTES;
+		if (setsockopt(fd, SOL_XDP, XDP_UMEM_REG, &reg, sizeof reg))
+			return failed("XDP_UMEM_REG", ifindex, queue);
+	}
+	const uint32_t entries = power_of_two_above(share);
+	xdp_mmap_offsets offsets{};
+	socklen_t length = sizeof offsets;
+	if (set_ring(fd, XDP_UMEM_FILL_RING, entries) || set_ring(fd, XDP_UMEM_COMPLETION_RING, kUnusedRing) ||
+	    set_ring(fd, XDP_RX_RING, entries) || getsockopt(fd, SOL_XDP, XDP_MMAP_OFFSETS, &offsets, &length))
+		return failed("AF_XDP ring set-up", ifindex, queue);
+	if (auto mapped = self.fill_.map(fd, XDP_UMEM_PGOFF_FILL_RING, offsets.fr, entries); !mapped)
+		return mapped.error();
+	if (auto mapped = self.completion_.map(fd, XDP_UMEM_PGOFF_COMPLETION_RING, offsets.cr, kUnusedRing); !mapped)
+		return mapped.error();
+	if (auto mapped = self.rx_.map(fd, XDP_PGOFF_RX_RING, offsets.rx, entries); !mapped)
+		return mapped.error();
+	if (bind_queue(fd, ifindex, queue, shared_fd))
+		return failed("bind(AF_XDP)", ifindex, queue);
+	return self;
+}
+
+void XskReceiver::refill(Umem &umem)
+{
+	uint32_t producer = fill_.producer();
+	const uint32_t before = producer;
+	while (in_kernel_ < share_ && umem.has_free()) {
+		fill_[producer++] = umem.take();
+		in_kernel_++;
+	}
+	if (producer != before)
+		fill_.set_producer(producer);
+}
+
+uint32_t XskReceiver::receive(Frame *out, uint32_t most)
+{
+	const uint32_t consumer = rx_.consumer();
+	const uint32_t count = std::min(rx_.producer() - consumer, most);
+	for (uint32_t i = 0; i < count; i++) {
+		const xdp_desc &desc = rx_[consumer + i];
+		out[i] = {desc.addr, desc.len};
+	}
+	if (count) {
+		rx_.set_consumer(consumer + count);
+		in_kernel_ -= count;
+	}
+	return count;
+}
+
+Result<XskTransmitter> XskTransmitter::open(uint32_t ifindex, int shared_fd)
+{
+	XskTransmitter self;
+	self.fd_ = Fd(socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0));
+	const int fd = self.fd();
+	if (fd < 0)
+		return failed("socket(AF_XDP)", ifindex, 0);
+	xdp_mmap_offsets offsets{};
+	socklen_t length = sizeof offsets;
+	if (set_ring(fd, XDP_UMEM_FILL_RING, kUnusedRing) || set_ring(fd, XDP_UMEM_COMPLETION_RING, kCompletionRing) ||
+	    set_ring(fd, XDP_TX_RING, kTxRing) || getsockopt(fd, SOL_XDP, XDP_MMAP_OFFSETS, &offsets, &length))
+		return failed("AF_XDP ring set-up", ifindex, 0);
+	if (auto mapped = self.fill_.map(fd, XDP_UMEM_PGOFF_FILL_RING, offsets.fr, kUnusedRing); !mapped)
+		return mapped.error();
+	if (auto mapped = self.completion_.map(fd, XDP_UMEM_PGOFF_COMPLETION_RING, offsets.cr, kCompletionRing); !mapped)
+		return mapped.error();
+	if (auto mapped = self.tx_.map(fd, XDP_PGOFF_TX_RING, offsets.tx, kTxRing); !mapped)
+		return mapped.error();
+	if (bind_queue(fd, ifindex, 0, shared_fd))
+		return failed("bind(AF_XDP)", ifindex, 0);
+	// 32 descriptors a kick otherwise; kernels without it say ENOPROTOOPT and kicks are repeated.
+	const uint32_t budget = kTxRing;
+	setsockopt(fd, SOL_XDP, kMaxTxSkbBudget, &budget, sizeof budget);
+	self.slots_.resize(kTxRing);
+	return self;
+}
+
+void XskTransmitter::queue(Frame frame, uint32_t tag)
+{
+	if (!has_room())
+		abort();
+	tx_[produced_] = {frame.address, frame.length, 0};
+	slots_[produced_ & (kTxRing - 1)] = {frame.length, tag, false};
+	produced_++;
+	queued_++;
+	in_kernel_++;
+}
+
+void XskTransmitter::settle_until(uint32_t index, const Tell &tell)
+{
+	for (; consumed_ != index; consumed_++) {
+		const Slot &slot = slots_[consumed_ & (kTxRing - 1)];
+		if (slot.taken_back)
+			continue;
+		queued_--;
+		tell(TxFate::sent, slot.length, slot.tag);
+	}
+}
+
+void XskTransmitter::skip_taken_back()
+{
+	while (consumed_ != produced_ && slots_[consumed_ & (kTxRing - 1)].taken_back)
+		consumed_++;
+}
+
+int XskTransmitter::kick(const Tell &tell)
+{
+	tx_.set_producer(produced_);
+	const int err = sendto(fd(), nullptr, 0, MSG_DONTWAIT, nullptr, 0) < 0 ? errno : 0;
+	if (err == ENETDOWN || err == ENXIO)
+		return err;
+	skip_taken_back();
+	const uint32_t published = tx_.consumer();
+	const bool some_sent = static_cast<int32_t>(published - consumed_) > 0;
+	if (err == EBUSY) {
+		// With frames sent the published index is exact and the lost one is the last before it; otherwise the lost
+		// one was the first that was looked at.
+		if (some_sent)
+			settle_until(published - 1, tell);
+		const Slot &lost = slots_[consumed_ & (kTxRing - 1)];
+		consumed_++;
+		queued_--;
+		tell(TxFate::refused, lost.length, lost.tag);
+	} else if (some_sent) {
+		settle_until(published, tell);
+	}
+	return err;
+}
+
+void XskTransmitter::reap(Umem &umem)
+{
+	uint32_t consumer = completion_.consumer();
+	const uint32_t producer = completion_.producer();
+	if (consumer == producer)
+		return;
+	for (; consumer != producer; consumer++, in_kernel_--)
+		umem.put(completion_[consumer]);
+	completion_.set_consumer(consumer);
+}
+
+void XskTransmitter::take_back(Umem &umem, const Tell &tell)
+{
+	for (uint32_t i = consumed_; i != produced_; i++) {
+		Slot &slot = slots_[i & (kTxRing - 1)];
+		if (slot.taken_back)
+			continue;
+		slot.taken_back = true;
+		umem.put(tx_[i].addr);
+		tx_[i].addr = kNoAddress;
+		queued_--;
+		in_kernel_--;
+		tell(TxFate::taken_back, slot.length, slot.tag);
+	}
+}
+
+}  // namespace vx

@@ -1,0 +1,58 @@
+// What the worker has to say to people: a bounded queue between its thread and Node's main thread. Slow path only,
+// so a mutex is fine.
+#pragma once
+
+#include <deque>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "exception_worker.h"
+
+namespace vx {
+
+class EventQueue {
+public:
+	// Worker's thread. The oldest event makes room; within one second at most kPerSecond of them get in, so that a
+	// flapping table does not push out everything else.
+	void push(const char *event, uint64_t now_ns, std::string detail)
+	{
+		if (now_ns - second_ns_ >= 1000000000) {
+			second_ns_ = now_ns;
+			this_second_ = 0;
+		}
+		if (this_second_++ < kPerSecond)
+			keep({event, now_ns, std::move(detail), false, {}});
+	}
+	// Samples are limited where they are made.
+	void push_sample(const vx_sample &sample) { keep({"drop_sample", sample.time_ns, "", true, sample}); }
+
+	// Any thread.
+	std::vector<WorkerEvent> drain()
+	{
+		const std::lock_guard lock(mutex_);
+		std::vector<WorkerEvent> all(std::make_move_iterator(queue_.begin()), std::make_move_iterator(queue_.end()));
+		queue_.clear();
+		return all;
+	}
+
+private:
+	static constexpr size_t kMost = 1024;
+	static constexpr uint32_t kPerSecond = 64;
+
+	std::mutex mutex_;
+	std::deque<WorkerEvent> queue_;
+	uint64_t second_ns_ = 0;
+	uint32_t this_second_ = 0;
+
+	void keep(WorkerEvent event)
+	{
+		const std::lock_guard lock(mutex_);
+		if (queue_.size() == kMost)
+			queue_.pop_front();
+		queue_.push_back(std::move(event));
+	}
+};
+
+}  // namespace vx

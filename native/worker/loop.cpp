@@ -1,0 +1,246 @@
+// The exception worker's loop: receives, sleeps, ticks, ends. Runs on the worker's thread.
+#include "loop.h"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+
+namespace vx {
+namespace {
+
+constexpr uint64_t kTickNs = 1000000000;
+constexpr uint64_t kFinishNsMax = 1000000000;
+constexpr uint32_t kBatchMax = 256;
+constexpr uint32_t kDrainBatchesMax = 64;  // under a flood the rings are never empty
+constexpr uint32_t kBusyPollEvery = 1024;
+constexpr uint32_t kIpv4HeaderBytes = 20;
+constexpr uint32_t kIpv6HeaderBytes = 40;
+
+uint64_t clock_ns()
+{
+	timespec now{};
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return static_cast<uint64_t>(now.tv_sec) * 1000000000 + static_cast<uint64_t>(now.tv_nsec);
+}
+
+// A packet whose fate nobody could name any more: the ledger would lie from here on.
+[[noreturn]] void broken(const char *what)
+{
+	fprintf(stderr, "vxpipe: exception worker: broken invariant: %s\n", what);
+	abort();
+}
+
+void group_mac(const vx_addr &group, uint8_t mac[6])
+{
+	if (is_mapped(group)) {  // RFC 1112 section 6.4
+		const uint8_t formula[6] = {0x01, 0x00, 0x5e, static_cast<uint8_t>(group.bytes[13] & 0x7f), group.bytes[14],
+					    group.bytes[15]};
+		memcpy(mac, formula, 6);
+	} else {  // RFC 2464 section 7
+		mac[0] = mac[1] = 0x33;
+		memcpy(mac + 2, group.bytes + 12, 4);
+	}
+}
+
+bool is_group(const vx_addr &address)
+{
+	return is_mapped(address) ? address.bytes[12] >> 4 == 0xe : address.bytes[0] == 0xff;
+}
+
+}  // namespace
+
+void Loop::handle_ring_record(const uint8_t *bytes, size_t length)
+{
+	vx_exception exception;
+	if (length < sizeof exception)
+		broken("a ring record is shorter than its header");
+	memcpy(&exception, bytes, sizeof exception);
+	if (exception.length > VX_EXCEPTION_BYTES_MAX || exception.length > length - sizeof exception)
+		broken("a ring record is shorter than its packet");
+	if (!umem_.has_free())
+		return sender_.drop_frameless(VX_DROP_fill_empty);
+	const Frame frame{umem_.take(), exception.length};
+	memcpy(umem_.at(frame.address), bytes + sizeof exception, exception.length);
+	handle(exception, frame);
+}
+
+void Loop::handle(const vx_exception &exception, Frame frame)
+{
+	if (exception.magic != VX_EXCEPTION_MAGIC)
+		broken("a packet without an exception header");
+	if (exception.length > frame.length)
+		broken("an exception header that is longer than its packet");
+	frame.length = exception.length;
+	const uint8_t version = umem_.at(frame.address)[kEthernetBytes] >> 4;
+	const uint32_t header = version == 4 ? kIpv4HeaderBytes : kIpv6HeaderBytes;
+	if ((version != 4 && version != 6) || frame.length < kEthernetBytes + header)
+		return sender_.drop(frame, VX_DROP_malformed_inner);
+	switch (exception.reason) {
+	case VX_EXCEPTION_NEIGHBOUR:
+	case VX_EXCEPTION_TOO_BIG: return forward(frame);
+	case VX_EXCEPTION_FRAGMENT_FIRST: return fragments_.first(exception, frame, now_ns_);
+	case VX_EXCEPTION_FRAGMENT_LATER: return fragments_.later(exception, frame, now_ns_);
+	default: broken("an exception without a reason");
+	}
+}
+
+void Loop::forward(Frame frame)
+{
+	if (!config_.follow_routes)
+		return sender_.send(frame, config_.fixed_mac);
+	const uint8_t *ip = umem_.at(frame.address) + kEthernetBytes;
+	vx_addr destination;
+	if (ip[0] >> 4 == 4)
+		destination = mapped(ip + 16);
+	else
+		memcpy(&destination, ip + 24, sizeof destination);
+	const vx_route route = routes_.find(destination);
+	if (route.kind != VX_ROUTE_ONLINK && route.kind != VX_ROUTE_GATEWAY)
+		return sender_.drop(frame, VX_DROP_no_route);
+	if (is_group(destination)) {
+		uint8_t mac[6];
+		group_mac(destination, mac);
+		return sender_.send(frame, mac);
+	}
+	neighbours_.forward(route.kind == VX_ROUTE_GATEWAY ? route.gateway : destination, frame, now_ns_);
+}
+
+// One batch of every socket. True: there may be more.
+bool Loop::receive_some()
+{
+	Frame batch[kBatchMax];
+	const uint32_t most = std::clamp(config_.batch, 1u, kBatchMax);
+	bool more = false;
+	for (XskReceiver &receiver : receivers_) {
+		const uint32_t count = receiver.receive(batch, most);
+		for (uint32_t i = 0; i < count; i++) {
+			vx_exception exception;
+			memcpy(&exception, umem_.at(batch[i].address) - sizeof exception, sizeof exception);
+			handle(exception, batch[i]);
+		}
+		more |= count == most;
+		receiver.refill(umem_);
+	}
+	return more;
+}
+
+void Loop::receive_all()
+{
+	for (uint32_t i = 0; i < kDrainBatchesMax && receive_some(); i++)
+		sender_.flush(now_ns_);
+	exceptions_->consume();
+}
+
+int Loop::poll_timeout_ms(bool more) const
+{
+	if (more)
+		return 0;
+	if (sender_.backlogged())
+		return 1;
+	const uint64_t left_ns = next_tick_ns_ > now_ns_ ? next_tick_ns_ - now_ns_ : 0;
+	return static_cast<int>(left_ns / 1000000 + 1);
+}
+
+void Loop::wait(bool more)
+{
+	poll(polled_.data(), polled_.size(), config_.busy ? 0 : poll_timeout_ms(more));
+	now_ns_ = clock_ns();
+	if (polled_[1].revents)
+		follow();
+}
+
+void Loop::run()
+{
+	now_ns_ = clock_ns();
+	next_tick_ns_ = now_ns_ + kTickNs;
+	for (uint32_t turn = 0; !stopping_.load(std::memory_order_relaxed); turn++) {
+		config_.slot->heartbeat++;
+		const bool more = receive_some();
+		exceptions_->consume();
+		neighbours_.settle(now_ns_);
+		tables_.publish();
+		sender_.flush(now_ns_);
+		if (!config_.busy || turn % kBusyPollEvery == 0)
+			wait(more);
+		if (now_ns_ >= next_tick_ns_)
+			tick();
+	}
+	finish();
+}
+
+void Loop::tick()
+{
+	next_tick_ns_ = now_ns_ + kTickNs;
+	samples_->consume();
+	fragments_.tick(now_ns_);
+	neighbours_.tick(now_ns_);
+	catch_up();
+	tables_.publish();
+	sender_.flush(now_ns_);
+	check_frames();
+	publish_snapshot(true);
+}
+
+// Every frame is in exactly one place. A leak would starve the worker, a double use would send one packet as another.
+void Loop::check_frames() const
+{
+	uint32_t frames = umem_.free_count() + transmitter_.in_kernel() + sender_.held() + neighbours_.waiting() +
+			  fragments_.waiting();
+	for (const XskReceiver &receiver : receivers_)
+		frames += receiver.in_kernel();
+	if (frames != umem_.frames())
+		broken("UMEM frames leaked or were used twice");
+}
+
+void Loop::finish()
+{
+	receive_all();
+	neighbours_.settle(now_ns_);
+	neighbours_.stop();
+	fragments_.stop(now_ns_);
+	const uint64_t until_ns = clock_ns() + kFinishNsMax;
+	do {
+		now_ns_ = clock_ns();
+		sender_.flush(now_ns_);
+	} while (sender_.backlogged() && now_ns_ < until_ns);
+	sender_.give_up();
+	check_frames();
+	samples_->consume();
+	publish_snapshot(false);
+}
+
+void Loop::stop()
+{
+	stopping_.store(true, std::memory_order_relaxed);
+	const uint64_t one = 1;
+	if (write(stop_fd_.get(), &one, sizeof one) < 0)
+		broken("its stop event cannot be written");
+}
+
+void Loop::publish_snapshot(bool alive)
+{
+	WorkerSnapshot fresh{};
+	fresh.alive = alive;
+	fresh.inside_carrier = links_.inside().up && links_.inside().carrier;
+	fresh.outside_carrier = links_.outside_sends();
+	fresh.outside_mtu = links_.outside().mtu;
+	fresh.waiting = neighbours_.waiting() + fragments_.waiting();
+	fresh.routes = routes_.size();
+	fresh.next_hops = neighbours_.view();
+	const std::lock_guard lock(snapshot_mutex_);
+	std::swap(snapshot_, fresh);
+}
+
+WorkerSnapshot Loop::snapshot()
+{
+	const std::lock_guard lock(snapshot_mutex_);
+	return snapshot_;
+}
+
+}  // namespace vx

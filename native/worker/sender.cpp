@@ -1,0 +1,196 @@
+// Sends frames and counts their packets' fates. Runs on the exception worker's thread.
+#include "sender.h"
+
+#include <arpa/inet.h>
+#include <linux/if_ether.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "../core/ipv4_fragments.h"
+
+namespace vx {
+namespace {
+
+constexpr int kKicksWithoutProgress = 16;
+constexpr uint64_t kStallNsMax = 1000000000;  // a driver that takes nothing for this long has refused
+constexpr uint32_t kIpv6HeaderBytes = 40;
+
+uint16_t load16(const uint8_t *at)
+{
+	return static_cast<uint16_t>(at[0] << 8 | at[1]);
+}
+
+// What the IP header says, which is less than the frame holds when Ethernet padded it.
+uint32_t packet_length(const uint8_t *ip)
+{
+	return ip[0] >> 4 == 4 ? load16(ip + 2) : kIpv6HeaderBytes + load16(ip + 4);
+}
+
+}  // namespace
+
+Sender::Sender(Umem &umem, XskTransmitter &transmitter, Links &links, Netlink &requests, vx_counters &counters)
+	: umem_(umem), transmitter_(transmitter), links_(links), requests_(requests), counters_(counters)
+{
+}
+
+void Sender::drop(Frame frame, vx_drop reason)
+{
+	umem_.put(frame.address);
+	counters_.dropped[reason]++;
+}
+
+void Sender::put_ethernet(uint8_t *frame, const uint8_t destination_mac[6]) const
+{
+	const uint16_t protocol = htons(frame[kEthernetBytes] >> 4 == 4 ? ETH_P_IP : ETH_P_IPV6);
+	memcpy(frame, destination_mac, 6);
+	memcpy(frame + 6, links_.outside().mac, 6);
+	memcpy(frame + 12, &protocol, 2);
+}
+
+void Sender::send(Frame frame, const uint8_t destination_mac[6])
+{
+	if (!links_.outside_sends())
+		return drop(frame, VX_DROP_carrier_down);
+	uint8_t *bytes = umem_.at(frame.address);
+	put_ethernet(bytes, destination_mac);
+	const uint32_t mtu = links_.outside().mtu;
+	if (frame.length - kEthernetBytes > mtu) {
+		const uint32_t length = packet_length(bytes + kEthernetBytes);
+		if (length > mtu)
+			return send_fragments(frame);
+		frame.length = kEthernetBytes + length;
+	}
+	backlog_.push_back({frame, kAlone});
+}
+
+void Sender::send_fragments(Frame frame)
+{
+	const uint8_t *bytes = umem_.at(frame.address);
+	Ipv4Fragments fragments({bytes + kEthernetBytes, frame.length - kEthernetBytes}, links_.outside().mtu);
+	if (!fragments.possible())
+		return drop(frame, VX_DROP_too_big);
+	if (fragments.count() > umem_.free_count())
+		return drop(frame, VX_DROP_fill_empty);
+	const uint32_t group = new_group(fragments.count());
+	for (uint32_t i = 0; i < fragments.count(); i++) {
+		const uint64_t address = umem_.take();
+		uint8_t *out = umem_.at(address);
+		memcpy(out, bytes, kEthernetBytes);
+		const uint32_t length = fragments.next(out + kEthernetBytes);
+		backlog_.push_back({{address, kEthernetBytes + length}, group});
+	}
+	umem_.put(frame.address);
+}
+
+uint32_t Sender::new_group(uint32_t frames)
+{
+	if (free_groups_.empty()) {
+		free_groups_.push_back(static_cast<uint32_t>(groups_.size()));
+		groups_.emplace_back();
+	}
+	const uint32_t index = free_groups_.back();
+	free_groups_.pop_back();
+	groups_[index] = {frames, 0, false, VX_DROP_tx_refused};
+	return index;
+}
+
+// Why the driver did not take a frame; the carrier is asked for once in a flush.
+vx_drop Sender::refusal()
+{
+	if (!refusal_known_)
+		refusal_ = links_.ask_outside_carrier(requests_) ? VX_DROP_tx_refused : VX_DROP_carrier_down;
+	refusal_known_ = true;
+	return refusal_;
+}
+
+void Sender::tell(TxFate fate, uint32_t length, uint32_t group)
+{
+	if (fate == TxFate::sent)
+		counters_.worker_bytes += length;
+	if (group != kAlone) {
+		tell_group(fate, groups_[group]);
+		if (groups_[group].open == 0)
+			free_groups_.push_back(group);
+	} else if (fate == TxFate::sent) {
+		counters_.forwarded++;
+	} else {
+		counters_.dropped[refusal()]++;
+	}
+}
+
+void Sender::tell_group(TxFate fate, Group &group)
+{
+	if (fate == TxFate::sent) {
+		group.sent++;
+	} else if (!group.lost) {
+		group.lost = true;
+		group.reason = refusal();
+	}
+	if (--group.open)
+		return;
+	if (group.lost) {
+		counters_.dropped[group.reason]++;
+		counters_.fragments_extra += group.sent;
+	} else {
+		counters_.forwarded++;
+		counters_.fragments_extra += group.sent - 1;
+	}
+}
+
+void Sender::fill_ring()
+{
+	while (!backlog_.empty() && transmitter_.has_room()) {
+		transmitter_.queue(backlog_.front().frame, backlog_.front().group);
+		backlog_.pop_front();
+	}
+}
+
+void Sender::flush(uint64_t now_ns)
+{
+	const auto on_fate = [this](TxFate fate, uint32_t length, uint32_t group) { tell(fate, length, group); };
+	refusal_known_ = false;
+	for (int idle = 0; idle < kKicksWithoutProgress;) {
+		transmitter_.reap(umem_);
+		fill_ring();
+		if (!backlogged())
+			break;
+		const uint32_t before = transmitter_.queued();
+		const int err = transmitter_.kick(on_fate);
+		if (err == ENETDOWN || err == ENXIO)
+			return abandon(VX_DROP_carrier_down);
+		if (transmitter_.queued() != before) {
+			idle = 0;
+			stalled_since_ns_ = 0;
+		} else {
+			idle++;
+		}
+	}
+	transmitter_.reap(umem_);
+	if (!backlogged())
+		stalled_since_ns_ = 0;
+	else if (!stalled_since_ns_)
+		stalled_since_ns_ = now_ns;
+	else if (now_ns - stalled_since_ns_ > kStallNsMax)
+		give_up();
+}
+
+void Sender::give_up()
+{
+	abandon(links_.ask_outside_carrier(requests_) ? VX_DROP_tx_refused : VX_DROP_carrier_down);
+}
+
+void Sender::abandon(vx_drop reason)
+{
+	refusal_ = reason;
+	refusal_known_ = true;
+	stalled_since_ns_ = 0;
+	const auto on_fate = [this](TxFate fate, uint32_t length, uint32_t group) { tell(fate, length, group); };
+	transmitter_.take_back(umem_, on_fate);
+	for (; !backlog_.empty(); backlog_.pop_front()) {
+		umem_.put(backlog_.front().frame.address);
+		tell(TxFate::taken_back, 0, backlog_.front().group);
+	}
+}
+
+}  // namespace vx

@@ -1,0 +1,78 @@
+// Sends frames out of the outside interface, and counts what became of the packets they carry. Used by the
+// exception worker on its thread.
+//
+// The ledger wants exactly one fate for every packet received and as many frames at the far end as `forwarded` and
+// `fragments_extra` say. A packet that leaves as several fragments is therefore a group: when the fate of its last
+// frame is known, all sent makes one forwarded and n-1 extra; any lost makes one dropped, and the n frames that did
+// leave are all extra. Either way frames that left = forwarded + fragments_extra, and the packet counted once.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+#include "../core/frame.h"
+#include "../io/netlink.h"
+#include "../io/umem.h"
+#include "../io/xsk.h"
+#include "links.h"
+
+namespace vx {
+
+class Sender {
+public:
+	// Everything outlives the sender. `counters` are the inside direction's: these packets came from there.
+	Sender(Umem &umem, XskTransmitter &transmitter, Links &links, Netlink &requests, vx_counters &counters);
+
+	// Takes the frame, a whole IP packet behind room for an Ethernet header; fills that in and fragments if need be.
+	void send(Frame frame, const uint8_t destination_mac[6]);
+	// Takes the frame of a packet that is not sent.
+	void drop(Frame frame, vx_drop reason);
+	// Counts a packet that never got a frame.
+	void drop_frameless(vx_drop reason) { counters_.dropped[reason]++; }
+	// Hands everything to the kernel, as far as it takes it.
+	void flush(uint64_t now_ns);
+	// Drops what flush() could not get rid of.
+	void give_up();
+
+	bool backlogged() const { return !backlog_.empty() || transmitter_.queued(); }
+	// Frames that wait here, the transmitter's not included.
+	uint32_t held() const { return static_cast<uint32_t>(backlog_.size()); }
+
+private:
+	static constexpr uint32_t kAlone = UINT32_MAX;
+
+	struct Waiting {
+		Frame frame;
+		uint32_t group;
+	};
+	struct Group {
+		uint32_t open;  // frames whose fate is not known
+		uint32_t sent;
+		bool lost;
+		vx_drop reason;
+	};
+
+	Umem &umem_;
+	XskTransmitter &transmitter_;
+	Links &links_;
+	Netlink &requests_;
+	vx_counters &counters_;
+	std::deque<Waiting> backlog_;
+	std::vector<Group> groups_;
+	std::vector<uint32_t> free_groups_;
+	uint64_t stalled_since_ns_ = 0;
+	vx_drop refusal_ = VX_DROP_tx_refused;
+	bool refusal_known_ = false;
+
+	void send_fragments(Frame frame);
+	void put_ethernet(uint8_t *frame, const uint8_t destination_mac[6]) const;
+	uint32_t new_group(uint32_t frames);
+	void tell(TxFate fate, uint32_t length, uint32_t group);
+	void tell_group(TxFate fate, Group &group);
+	vx_drop refusal();
+	void fill_ring();
+	void abandon(vx_drop reason);
+};
+
+}  // namespace vx
