@@ -121,14 +121,15 @@ export const vxCounters = {
 
 /** struct vx_slot */
 export const vxSlot = {
-  bytes: 736,
+  bytes: 768,
   offset: {
     direction: 0,
     latency: 512,
     latencySumNs: 704,
     latencyStartNs: 712,
     latencyTick: 720,
-    heartbeat: 728,
+    settled: 728,
+    heartbeat: 736,
   },
 } as const;
 
@@ -252,18 +253,20 @@ export const vxFlow = {
     destinationBe: 4,
     sourcePortBe: 8,
     destinationPortBe: 10,
-    protocol: 12,
-    verdict: 13,
-    drop: 14,
-    translate: 15,
-    generation: 16,
+    generation: 12,
+    protocol: 16,
+    verdict: 17,
+    drop: 18,
+    translated: 19,
     newDestinationBe: 20,
     newPortBe: 24,
-    l3Delta: 26,
-    l4Delta: 28,
+    addressDelta: 26,
+    portDelta: 28,
     pseudoSum: 30,
-    destinationMac: 32,
-    pad: 38,
+    mtu: 32,
+    destinationMac: 36,
+    sourceMac: 42,
+    pad: 48,
   },
 } as const;
 

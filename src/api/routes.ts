@@ -1,0 +1,121 @@
+// The HTTP routes, the same on the Unix socket and on control.listen; changes are accepted on the socket only, whose file
+// permissions say who may make them. Registered by server.ts; main thread.
+import { Readable } from "node:stream";
+import type { FastifyInstance, FastifyRequest } from "fastify";
+import type { Registry } from "prom-client";
+import { allowlistBytesMax, type AllowlistLoader } from "../pipeline/allowlist/load.js";
+import { exit, VxpipeError } from "../pipeline/errors.js";
+import type { Runtime } from "../pipeline/runtime.js";
+import {
+  addEntries,
+  clearAllowlist,
+  deleteRule,
+  importAllowlist,
+  listJson,
+  putRule,
+  removeEntries,
+  testAddress,
+} from "./edits.js";
+
+export interface Served {
+  runtime: Runtime;
+  loader: AllowlistLoader;
+  metrics: Registry;
+  version: string;
+}
+
+export function addRoutes(server: FastifyInstance, served: Served, mayChange: boolean): void {
+  const { runtime } = served;
+  server.setErrorHandler((error: unknown, _request, reply) => {
+    const known = error instanceof VxpipeError ? error : requestError(error);
+    const { code, message, hint, problems } = known;
+    return reply.code(statusOf(known)).send({ error: { code, message, hint, problems } });
+  });
+  server.setNotFoundHandler((request) => {
+    throw new VxpipeError("NOT_FOUND", `there is no ${request.method} ${request.url.split("?")[0] ?? ""}`);
+  });
+  server.get("/healthz", () => ({ status: "alive", pid: process.pid, version: served.version, phase: runtime.phase }));
+  server.get("/readyz", (_request, reply) => {
+    const missing = runtime.missing();
+    return reply.code(missing.length === 0 ? 200 : 503).send({ ready: missing.length === 0, missing });
+  });
+  server.get("/metrics", async (_request, reply) => {
+    return reply.type(served.metrics.contentType).send(await served.metrics.metrics());
+  });
+  server.get("/api/v1/stats", () => runtime.stats());
+  server.get("/api/v1/workers", () => ({ workers: runtime.stats().workers }));
+  server.get("/api/v1/rules", () => ({ rules: runtime.plan.rules }));
+  server.get("/api/v1/events", () => ({ events: runtime.events.list() }));
+  server.get("/api/v1/allowlist", (_request, reply) => {
+    return reply.type("application/json").send(Readable.from(listJson(runtime)));
+  });
+  server.get("/api/v1/allowlist/test", (request) => testAddress(runtime, query(request, "address")));
+  addChanges(server, served, mayChange);
+}
+
+function addChanges(server: FastifyInstance, { runtime, loader }: Served, mayChange: boolean): void {
+  const guard = (): Promise<void> => {
+    if (mayChange) return Promise.resolve();
+    return Promise.reject(new VxpipeError("NOT_FROM_HERE", "this address is for reading only"));
+  };
+  server.addContentTypeParser("application/octet-stream", { parseAs: "buffer" }, (_request, body, done) =>
+    done(null, body),
+  );
+  server.put("/api/v1/allowlist", { onRequest: guard, bodyLimit: allowlistBytesMax }, (request) => {
+    if (!Buffer.isBuffer(request.body))
+      throw new VxpipeError("REQUEST_INVALID", "the list comes as application/octet-stream");
+    const options = {
+      name: query(request, "name"),
+      dryRun: flag(request, "dryRun"),
+      enforce: flag(request, "enforce"),
+    };
+    return importAllowlist(runtime, loader, request.body, options);
+  });
+  server.delete("/api/v1/allowlist", { onRequest: guard }, (request) =>
+    clearAllowlist(runtime, flag(request, "enforce")),
+  );
+  server.post("/api/v1/allowlist/entries", { onRequest: guard }, (request) =>
+    addEntries(runtime, entriesOf(request), flag(request, "enforce")),
+  );
+  server.delete("/api/v1/allowlist/entries", { onRequest: guard }, (request) =>
+    removeEntries(runtime, entriesOf(request)),
+  );
+  server.post("/api/v1/rules", { onRequest: guard }, (request) => putRule(runtime, objectOf(request.body)));
+  server.delete("/api/v1/rules", { onRequest: guard }, (request) => deleteRule(runtime, objectOf(request.query)));
+}
+
+function requestError(error: unknown): VxpipeError {
+  const status = error instanceof Error && "statusCode" in error ? Number(error.statusCode) : 500;
+  const message = error instanceof Error ? error.message : String(error);
+  return new VxpipeError(status < 500 ? "REQUEST_INVALID" : "DAEMON_FAILED", message, { cause: error });
+}
+
+function statusOf(error: VxpipeError): number {
+  if (error.code === "DAEMON_STARTING") return 503;
+  if (error.code === "NOT_FROM_HERE") return 403;
+  if (error.code === "DAEMON_FAILED" || error.code === "NATIVE_FAILED") return 500;
+  if (error.exitCode === exit.usage) return 400;
+  return error.exitCode === exit.notFound ? 404 : 409;
+}
+
+function objectOf(value: unknown): Record<string, unknown> {
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  throw new VxpipeError("REQUEST_INVALID", "a JSON object is expected");
+}
+
+function query(request: FastifyRequest, name: string): string {
+  const value = objectOf(request.query)[name];
+  if (typeof value === "string" && value !== "") return value;
+  throw new VxpipeError("REQUEST_INVALID", `the parameter ${name} is missing`);
+}
+
+function flag(request: FastifyRequest, name: string): boolean {
+  return objectOf(request.query)[name] === "true";
+}
+
+function entriesOf(request: FastifyRequest): string[] {
+  const { entries } = objectOf(request.body);
+  if (Array.isArray(entries) && entries.length > 0 && entries.every((entry) => typeof entry === "string"))
+    return entries;
+  throw new VxpipeError("REQUEST_INVALID", "entries must be a list of addresses or prefixes");
+}

@@ -1,0 +1,99 @@
+// The two listeners: the Unix socket of the command line and the read-only HTTP port. Made by the run command before
+// anything in the kernel changes, so that a second daemon fails early; main thread.
+import { chmodSync, lstatSync, mkdirSync, unlinkSync } from "node:fs";
+import { request } from "node:http";
+import { connect } from "node:net";
+import { dirname } from "node:path";
+import { fastify, type FastifyInstance } from "fastify";
+import { parseEndpoint } from "../pipeline/config/formats.js";
+import { systemReason, VxpipeError } from "../pipeline/errors.js";
+import { addRoutes, type Served } from "./routes.js";
+
+const socketMode = 0o660;
+
+function makeServer(served: Served, mayChange: boolean): FastifyInstance {
+  const server = fastify({ logger: false, forceCloseConnections: true });
+  addRoutes(server, served, mayChange);
+  return server;
+}
+
+export async function listenSocket(path: string, served: Served): Promise<FastifyInstance> {
+  await claimPath(path);
+  const server = makeServer(served, true);
+  // Created with its final permissions: there is no moment at which anybody may connect.
+  const umask = process.umask(0o777 & ~socketMode);
+  try {
+    await server.listen({ path });
+    chmodSync(path, socketMode);
+  } catch (error) {
+    throw new VxpipeError("SOCKET_UNUSABLE", `control.socket ${path}: ${systemReason(error)}`, { cause: error });
+  } finally {
+    process.umask(umask);
+  }
+  return server;
+}
+
+export async function listenPort(listen: string, served: Served): Promise<FastifyInstance> {
+  const endpoint = parseEndpoint(listen);
+  const server = makeServer(served, false);
+  try {
+    await server.listen({ host: endpoint?.host ?? "127.0.0.1", port: endpoint?.port ?? 0 });
+  } catch (error) {
+    throw new VxpipeError("HTTP_PORT_UNUSABLE", `control.listen ${listen}: ${systemReason(error)}`, { cause: error });
+  }
+  return server;
+}
+
+/** A socket that nobody answers on is left from a killed daemon and goes; a live daemon is named. */
+async function claimPath(path: string): Promise<void> {
+  try {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+    const stats = lstatSync(path, { throwIfNoEntry: false });
+    if (stats === undefined) return;
+    if (!stats.isSocket())
+      throw new VxpipeError("SOCKET_UNUSABLE", `control.socket ${path}: it is there and not a socket`);
+    if (await answers(path)) {
+      const pid = await pidBehind(path);
+      const who = pid === null ? "another program" : `a vxpipe daemon (pid ${pid})`;
+      throw new VxpipeError("DAEMON_RUNNING", `${who} answers on ${path}`);
+    }
+    unlinkSync(path);
+  } catch (error) {
+    if (error instanceof VxpipeError) throw error;
+    throw new VxpipeError("SOCKET_UNUSABLE", `control.socket ${path}: ${systemReason(error)}`, { cause: error });
+  }
+}
+
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once("error", () => resolve(false));
+  });
+}
+
+function pidBehind(path: string): Promise<number | null> {
+  return new Promise((resolve) => {
+    const asked = request({ socketPath: path, path: "/healthz", timeout: 2000 }, (response) => {
+      let body = "";
+      response.setEncoding("utf8");
+      response.on("data", (piece: string) => (body += piece));
+      response.on("end", () => resolve(pidOf(body)));
+    });
+    asked.once("timeout", () => asked.destroy());
+    asked.once("error", () => resolve(null));
+    asked.end();
+  });
+}
+
+function pidOf(body: string): number | null {
+  try {
+    const { pid } = JSON.parse(body) as { pid?: unknown };
+    return typeof pid === "number" ? pid : null;
+  } catch {
+    return null;
+  }
+}

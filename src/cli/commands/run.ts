@@ -1,0 +1,84 @@
+// `vxpipe run`: the daemon in the foreground. Wires the pipeline to the process: signals, listeners, log, the live line and
+// the final statistics. Main thread; packets never come here.
+import { listenPort, listenSocket } from "../../api/server.js";
+import { EventLog } from "../../pipeline/events.js";
+import { exit } from "../../pipeline/errors.js";
+import { Lifecycle } from "../../pipeline/lifecycle.js";
+import { LiveLine, liveText } from "../../telemetry/live-line.js";
+import { makeLog } from "../../telemetry/log.js";
+import { makeMetrics } from "../../telemetry/metrics.js";
+import { statisticsText } from "../../telemetry/report.js";
+import { print, type Format } from "../output.js";
+import { version } from "../version.js";
+
+const tickMs = 1000;
+
+export async function run(file: string, format: Format): Promise<number> {
+  // A reader that goes away must not take the gateway with it.
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => undefined);
+  const signals = new Signals();
+  const line = new LiveLine(process.stderr);
+  const log = makeLog("info", { write: (text) => line.write(text) });
+  const events = new EventLog((level, event, detail, fields) => log.write(level, event, detail, fields));
+  const life = await Lifecycle.start({
+    file,
+    events,
+    setLogLevel: (level) => log.setLevel(level),
+    open: async (runtime, plan, loader) => {
+      const served = { runtime, loader, metrics: makeMetrics(runtime, version()), version: version() };
+      const socket = await listenSocket(plan.control.socket, served);
+      try {
+        return [socket, await listenPort(plan.control.listen, served)];
+      } catch (error) {
+        await socket.close();
+        throw error;
+      }
+    },
+  });
+  signals.onReload(() => void life.reload());
+  let next = performance.now() + tickMs;
+  while (!(await signals.stopWithin(next - performance.now()))) {
+    const statistics = life.runtime.tick();
+    if (!format.json) line.show(liveText(statistics, new Date()));
+    // A late tick is not made up for; the next one is a second from the planned time.
+    next = Math.max(next + tickMs, performance.now());
+  }
+  line.end();
+  const { statistics, faults } = await life.stop();
+  print(format, statistics, () => statisticsText(statistics));
+  return faults.length === 0 ? exit.ok : exit.failed;
+}
+
+/** SIGTERM and SIGINT end the run, a second one at once; SIGHUP reloads. */
+class Signals {
+  private stopped = false;
+  private wake: () => void = () => undefined;
+  private reload: () => void = () => undefined;
+
+  constructor() {
+    for (const signal of ["SIGTERM", "SIGINT"] as const) {
+      process.on(signal, () => {
+        if (this.stopped) process.exit(exit.failed);
+        this.stopped = true;
+        this.wake();
+      });
+    }
+    process.on("SIGHUP", () => this.reload());
+  }
+
+  onReload(action: () => void): void {
+    this.reload = action;
+  }
+
+  /** Waits; true: it is time to stop. */
+  stopWithin(milliseconds: number): Promise<boolean> {
+    if (this.stopped) return Promise.resolve(true);
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => resolve(false), Math.max(milliseconds, 0));
+      this.wake = () => {
+        clearTimeout(timer);
+        resolve(true);
+      };
+    });
+  }
+}

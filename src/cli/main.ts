@@ -1,0 +1,11 @@
+// Where bin/vxpipe enters. Checks Node's version before anything is loaded that an older one could not read.
+export const nodeMin = 20;
+
+const major = Number.parseInt(process.versions.node, 10);
+if (major < nodeMin) {
+  process.stderr.write(`vxpipe: this is Node.js ${process.versions.node}; vxpipe needs ${nodeMin} or newer\n`);
+  process.exitCode = 1;
+} else {
+  const { main } = await import("./program.js");
+  process.exitCode = await main(process.argv.slice(2));
+}

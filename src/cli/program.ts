@@ -1,0 +1,126 @@
+// The command line: what there is, with which options; each command's work is in commands/. Called by main.ts.
+import { Command, CommanderError, Option } from "commander";
+import { defaultSocket } from "../pipeline/config/schema.js";
+import { VxpipeError } from "../pipeline/errors.js";
+import type { Statistics } from "../pipeline/statistics.js";
+import { statisticsText } from "../telemetry/report.js";
+import { ask } from "./client.js";
+import * as allowlist from "./commands/allowlist.js";
+import { checkFile, printSchema } from "./commands/config.js";
+import * as rules from "./commands/rules.js";
+import { fail, print, type Format } from "./output.js";
+import { version } from "./version.js";
+
+interface Globals {
+  output?: "json" | "table";
+  socket?: string;
+}
+
+/** Runs the command that the arguments name; returns the exit code. */
+export async function main(args: readonly string[]): Promise<number> {
+  let code = 0;
+  // Before parsing, because a usage error is an error too.
+  const format: Format = { json: wantsJson(args) };
+  const program = makeProgram(format, (result) => (code = result));
+  try {
+    await program.parseAsync(args, { from: "user" });
+    return code;
+  } catch (error) {
+    if (!(error instanceof CommanderError)) return fail(format, error);
+    if (error.exitCode === 0) return 0;
+    return fail(format, new VxpipeError("USAGE", usageMessage(error)));
+  }
+}
+
+function usageMessage(error: CommanderError): string {
+  return error.code === "commander.help" ? "which command?" : error.message.replace(/^error: /, "");
+}
+
+function wantsJson(args: readonly string[]): boolean {
+  return args.some((arg, index) => {
+    if (arg === "-ojson" || arg === "--output=json" || arg === "-o=json") return true;
+    return arg === "json" && (args[index - 1] === "-o" || args[index - 1] === "--output");
+  });
+}
+
+function makeProgram(format: Format, done: (code: number) => void): Command {
+  const program = new Command("vxpipe").exitOverride().configureOutput({ writeErr: () => undefined });
+  program.description("VXLAN gateway: decapsulates, filters, translates and forwards in XDP.");
+  program.version(version(), "--version").helpCommand(false).showSuggestionAfterError(true);
+  withGlobals(program);
+  const leaf = (parent: Command, usage: string, description: string): Command =>
+    withGlobals(parent.command(usage).description(description));
+  const socketOf = (command: Command): string => command.optsWithGlobals<Globals>().socket ?? defaultSocket;
+
+  leaf(program, "run", "the daemon, in the foreground until SIGTERM or SIGINT; SIGHUP reloads")
+    .requiredOption("--config <file>", "configuration file")
+    .action(async (options: { config: string }) => {
+      const { run } = await import("./commands/run.js");
+      done(await run(options.config, format));
+    });
+
+  const config = program.command("config").description("check a configuration file; print its schema");
+  leaf(config, "check <file>", "report every error as FILE:LINE:COL; needs neither root nor a daemon").action(
+    (file: string) => checkFile(file, format),
+  );
+  leaf(config, "schema", "print the JSON schema").action(printSchema);
+
+  leaf(program, "stats", "the daemon's counters, once").action(async (_options, command: Command) => {
+    const stats = await ask<Statistics>(socketOf(command), "/api/v1/stats");
+    print(format, stats, () => statisticsText(stats));
+  });
+  addAllowlist(program, leaf, socketOf, format);
+  addRules(program, leaf, socketOf, format);
+  leaf(program, "version", "print the version").action(() => print(format, { version: version() }, () => version()));
+  return program;
+}
+
+type Leaf = (parent: Command, usage: string, description: string) => Command;
+
+function withGlobals(command: Command): Command {
+  return command
+    .addOption(new Option("-o, --output <format>", "output format").choices(["json", "table"]))
+    .option("--socket <path>", `the daemon to talk to (default: ${defaultSocket})`);
+}
+
+function addAllowlist(program: Command, leaf: Leaf, socketOf: (command: Command) => string, format: Format): void {
+  const parent = program.command("allowlist").description("edit the running gateway's list, effective at once");
+  const enforce = "allow only what is listed from now on, where the configuration has no allowlist";
+  leaf(parent, "list", "print it").action((_options, command: Command) => allowlist.list(socketOf(command), format));
+  leaf(parent, "test <ip>", "whether an address is allowed, and by which entry").action(
+    (address: string, _options, command: Command) => allowlist.test(socketOf(command), format, address),
+  );
+  leaf(parent, "import <file>", "replace the whole list")
+    .option("--dry-run", "only say what would change", false)
+    .option("--enforce", enforce, false)
+    .action((file: string, options: { dryRun: boolean; enforce: boolean }, command: Command) =>
+      allowlist.load(socketOf(command), format, file, { dryRun: options.dryRun, enforce: options.enforce }),
+    );
+  leaf(parent, "add <ip...>", "add addresses or prefixes")
+    .option("--enforce", enforce, false)
+    .action((entries: string[], options: { enforce: boolean }, command: Command) =>
+      allowlist.add(socketOf(command), format, entries, options.enforce),
+    );
+  leaf(parent, "remove <ip...>", "remove entries").action((entries: string[], _options, command: Command) =>
+    allowlist.remove(socketOf(command), format, entries),
+  );
+  leaf(parent, "clear", "leave an empty list: nothing is allowed")
+    .option("--enforce", enforce, false)
+    .action((options: { enforce: boolean }, command: Command) =>
+      allowlist.clear(socketOf(command), format, options.enforce),
+    );
+}
+
+function addRules(program: Command, leaf: Leaf, socketOf: (command: Command) => string, format: Format): void {
+  const rule = program.command("nat").description("address translation").command("rule").description("static rules");
+  leaf(rule, "list", "print them").action((_options, command: Command) => rules.listRules(socketOf(command), format));
+  leaf(rule, "add", "translate the destination of packets to a port")
+    .requiredOption("--protocol <protocol>", "udp, tcp or any")
+    .requiredOption("--port <port>", "inner destination port")
+    .requiredOption("--to <ip:port>", "new destination")
+    .action((options: rules.RuleOptions, command: Command) => rules.addOne(socketOf(command), format, options));
+  leaf(rule, "remove", "remove a rule")
+    .requiredOption("--protocol <protocol>", "udp, tcp or any")
+    .requiredOption("--port <port>", "inner destination port")
+    .action((options: rules.RuleOptions, command: Command) => rules.removeOne(socketOf(command), format, options));
+}

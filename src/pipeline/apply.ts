@@ -1,0 +1,131 @@
+// Executes a plan's actions: the only place of the control plane that changes anything in the kernel. Called by
+// runtime.ts, one list of actions at a time, on the main thread.
+import { existsSync, rmdirSync } from "node:fs";
+import { join } from "node:path";
+import type { Attached, Gateway } from "xdp-socket";
+import { allowedCpus, placeWorker } from "../injector/placement.js";
+import type { Allowlist } from "./allowlist/edit.js";
+import { VxpipeError } from "./errors.js";
+import { fromNative, type Native } from "./native.js";
+import type { Action, Datapath } from "./plan.js";
+import { compileRules } from "./rules.js";
+
+export class Applier {
+  private made: { gateway: Gateway; workerCpu: number } | null = null;
+  attached: Attached | null = null;
+  private bpffs: { mounted: string; directories: string[] } | null = null;
+
+  constructor(
+    private readonly native: Native,
+    private readonly setLogLevel: (level: string) => void,
+  ) {}
+
+  get gateway(): Gateway {
+    if (this.made === null) throw new VxpipeError("DAEMON_STARTING", "the packet path is not there yet");
+    return this.made.gateway;
+  }
+
+  get workerCpu(): number {
+    return this.made?.workerCpu ?? 0;
+  }
+
+  get exists(): boolean {
+    return this.made !== null;
+  }
+
+  /** Keys that only a restart brings into effect. */
+  async apply(actions: readonly Action[]): Promise<readonly string[]> {
+    const restart: string[] = [];
+    for (const action of actions) {
+      try {
+        if (action.do === "needsRestart") restart.push(...action.keys);
+        else await this.execute(action);
+      } catch (error) {
+        throw fromNative(error);
+      }
+    }
+    return restart;
+  }
+
+  private async execute(action: Exclude<Action, { do: "needsRestart" }>): Promise<void> {
+    switch (action.do) {
+      case "create":
+        return this.create(action.datapath);
+      case "setAllowlist":
+        return this.setAllowlist(action.allowlist);
+      case "setRules":
+        return this.gateway.setRules(compileRules(action.rules));
+      case "attach":
+        this.attached = this.gateway.attach();
+        return;
+      case "setLogLevel":
+        return this.setLogLevel(action.level);
+    }
+  }
+
+  private create(datapath: Datapath): void {
+    const { inside, outside, bpffs, worker, ...rest } = datapath;
+    const [insideIfindex, outsideIfindex] = this.ifindexes(inside, outside);
+    const cpu = placeWorker(worker.cpu, allowedCpus());
+    const pinDirectory = join(bpffs, pinName(inside));
+    const created = !existsSync(bpffs);
+    this.bpffs = {
+      mounted: this.native.ensureBpffs(pinDirectory),
+      directories: created ? [pinDirectory, bpffs] : [pinDirectory],
+    };
+    const gateway = new this.native.Gateway({
+      ...rest,
+      insideIfindex,
+      outsideIfindex,
+      pinDirectory,
+      worker: { ...worker, cpu },
+    });
+    this.made = { gateway, workerCpu: cpu };
+  }
+
+  private setAllowlist(allowlist: Allowlist | null): Promise<void> {
+    return this.gateway.setAllowlist(allowlist === null ? null : allowlist.compiled);
+  }
+
+  private ifindexes(inside: string, outside: string): [number, number] {
+    const [first, second] = [inside, outside].map((name) => {
+      const facts = this.native.interfaceFacts(name);
+      if (facts === null) throw new VxpipeError("INTERFACE_MISSING", `there is no interface ${name}`);
+      return facts.ifindex;
+    }) as [number, number];
+    if (first !== second) return [first, second];
+    throw new VxpipeError("INTERFACE_SAME", `${inside} and ${outside} are the same interface`);
+  }
+
+  /** Detaches and returns the final counters. */
+  async stop(bytes: number): Promise<Uint8Array> {
+    const into = new Uint8Array(bytes);
+    try {
+      await this.made?.gateway.stop(into);
+    } catch (error) {
+      throw fromNative(error);
+    } finally {
+      this.made = null;
+      this.leaveBpffs();
+    }
+    return into;
+  }
+
+  /** Another gateway's pins keep the directories. */
+  private leaveBpffs(): void {
+    for (const directory of this.bpffs?.directories ?? []) {
+      try {
+        rmdirSync(directory);
+      } catch {
+        break;
+      }
+    }
+    if (this.bpffs !== null && this.bpffs.mounted !== "") this.native.releaseBpffs(this.bpffs.mounted);
+    this.bpffs = null;
+  }
+}
+
+/** A bpffs reserves names with dots, which VLAN interfaces have; no interface name has a colon. */
+export function pinName(name: string): string {
+  return name.replaceAll(".", ":");
+}

@@ -1,0 +1,253 @@
+// The JSON schema of the configuration, and the only place where its defaults stand. Read by the validator (check.ts),
+// printed by `vxpipe config schema`. `expected` completes "must be ..."; `refused` is said where a value asks for what
+// this version does not do; `format` names a check of formats.ts.
+
+const interfaceName = { type: "string", format: "interface", expected: "an interface name" } as const;
+const port = { type: "integer", minimum: 1, maximum: 65535, expected: "a port from 1 to 65535" } as const;
+const flag = { type: "boolean", expected: "true or false" } as const;
+
+const needsWorker = "needs a worker datapath, which this version doesn't have";
+
+const inside = {
+  type: "object",
+  description: "Where VXLAN packets, or with vxlan omitted plain Ethernet frames, arrive.",
+  additionalProperties: false,
+  required: ["interface"],
+  properties: {
+    interface: interfaceName,
+    vxlan: {
+      type: "object",
+      additionalProperties: false,
+      properties: {
+        port: { ...port, default: 4789, description: "UDP port tunnels are sent to." },
+        vnis: {
+          default: "any",
+          description: "VNIs that are ours; the others are left to the kernel.",
+          if: { type: "array" },
+          then: {
+            minItems: 1,
+            maxItems: 1024,
+            items: {
+              if: { type: "string" },
+              then: { format: "vni-range" },
+              else: {
+                type: "integer",
+                minimum: 0,
+                maximum: 16777215,
+                expected: 'a VNI from 0 to 16777215 or a range such as "100-199"',
+              },
+            },
+          },
+          else: { const: "any", expected: 'any or a list such as [1, 7, "100-199"]' },
+        },
+        local: {
+          default: "any",
+          description: "The address tunnels must be sent to.",
+          type: "string",
+          expected: "any or an address",
+          if: { const: "any" },
+          else: { format: "address" },
+        },
+        peers: {
+          default: "any",
+          description: "Where tunnels may come from.",
+          if: { type: "array" },
+          then: {
+            minItems: 1,
+            maxItems: 1024,
+            items: { type: "string", format: "prefix", expected: "an address or prefix" },
+          },
+          else: { const: "any", expected: "any or a list of prefixes" },
+        },
+      },
+    },
+  },
+} as const;
+
+const outside = {
+  type: "object",
+  description: "Where packets leave.",
+  additionalProperties: false,
+  required: ["interface"],
+  properties: {
+    interface: interfaceName,
+    nextHop: {
+      default: "auto",
+      description: "auto: route and neighbour of each packet's destination, as the kernel has them; or one MAC.",
+      type: "string",
+      expected: "auto or a MAC address in quotes",
+      if: { const: "auto" },
+      else: { format: "mac" },
+    },
+  },
+} as const;
+
+const workers = {
+  type: "object",
+  description: "The exception worker, which sends what XDP cannot.",
+  additionalProperties: false,
+  default: {},
+  properties: {
+    count: {
+      default: "auto",
+      enum: ["auto", 1],
+      expected: "auto or 1: the xdp datapath has one worker",
+    },
+    cpus: {
+      default: "auto",
+      description: "The CPU it is pinned to.",
+      if: { type: "array" },
+      then: {
+        minItems: 1,
+        maxItems: 1,
+        expected: "auto or a list of one CPU number: the xdp datapath has one worker",
+        items: { type: "integer", minimum: 0, maximum: 127, expected: "a CPU number from 0 to 127" },
+      },
+      else: { const: "auto", expected: "auto or a list of one CPU number" },
+    },
+    batch: {
+      default: 64,
+      description: "Most packets received at once; nobody waits to fill one.",
+      type: "integer",
+      minimum: 1,
+      maximum: 1024,
+      expected: "a whole number from 1 to 1024",
+    },
+    polling: { default: "adaptive", enum: ["adaptive", "busy"] },
+  },
+} as const;
+
+const allowlist = {
+  type: "object",
+  description: "Section absent: every address is allowed; present and empty: none.",
+  additionalProperties: false,
+  properties: {
+    file: {
+      type: "string",
+      format: "path",
+      expected: "the path of an allowlist file",
+      description: "JSON or text; relative to the configuration file.",
+    },
+    match: {
+      default: "either",
+      description: "Which address of the inner packet must be listed.",
+      enum: ["source", "destination", "either"],
+    },
+  },
+} as const;
+
+const nat = {
+  type: "object",
+  additionalProperties: false,
+  default: {},
+  properties: {
+    destination: {
+      type: "array",
+      description: "Static translation by inner destination port; without a rule addresses stay.",
+      default: [],
+      maxItems: 131072,
+      expected: 'a list of rules such as { protocol: udp, port: 53, to: "192.0.2.1:5353" }',
+      items: {
+        type: "object",
+        additionalProperties: false,
+        required: ["protocol", "port", "to"],
+        expected: 'a rule such as { protocol: udp, port: 53, to: "192.0.2.1:5353" }',
+        properties: {
+          protocol: { enum: ["udp", "tcp", "any"] },
+          port,
+          to: { type: "string", format: "rule-target", expected: 'ADDRESS:PORT in quotes, such as "192.0.2.1:8081"' },
+        },
+      },
+    },
+    source: { not: {}, refused: `nat.source ${needsWorker}` },
+  },
+} as const;
+
+const packet = {
+  type: "object",
+  additionalProperties: false,
+  default: {},
+  properties: {
+    clearDontFragment: { ...flag, default: false, description: "Clear DF, so that packets may be fragmented." },
+    truncated: { default: "drop", enum: ["drop"] },
+    ipv6: { default: "drop", enum: ["drop", "forward"], description: "Inner IPv6; forward: filtered, untranslated." },
+    decrementTtl: { ...flag, default: false },
+  },
+} as const;
+
+const control = {
+  type: "object",
+  additionalProperties: false,
+  default: {},
+  properties: {
+    listen: {
+      default: "127.0.0.1:9470",
+      description: "HTTP, read-only: metrics, health, statistics.",
+      type: "string",
+      format: "listen",
+      expected: "ADDRESS:PORT",
+    },
+    socket: {
+      default: "/run/vxpipe/vxpipe.sock",
+      description: "Unix socket of the command line.",
+      type: "string",
+      format: "absolute-path",
+      maxLength: 107,
+      expected: "an absolute path of at most 107 characters",
+    },
+  },
+} as const;
+
+const log = {
+  type: "object",
+  additionalProperties: false,
+  default: {},
+  properties: { level: { default: "info", enum: ["trace", "debug", "info", "warn", "error", "fatal", "silent"] } },
+} as const;
+
+const stateDirectory = { type: "string", format: "absolute-path", expected: "an absolute path" } as const;
+
+const state = {
+  type: "object",
+  additionalProperties: false,
+  default: {},
+  properties: {
+    directory: {
+      ...stateDirectory,
+      default: "/var/lib/vxpipe",
+      description: "What the last run left: whether it ended cleanly, and its final statistics.",
+    },
+    bpffs: { ...stateDirectory, default: "/sys/fs/bpf/vxpipe", description: "Where BPF maps and links are pinned." },
+  },
+} as const;
+
+export const schema = {
+  $schema: "http://json-schema.org/draft-07/schema#",
+  title: "vxpipe configuration",
+  type: "object",
+  additionalProperties: false,
+  required: ["inside", "outside"],
+  properties: {
+    version: { default: 1, const: 1, expected: "1" },
+    inside,
+    outside,
+    datapath: {
+      default: "auto",
+      enum: ["auto", "xdp"],
+      refusedValues: {
+        afxdp: `afxdp ${needsWorker}`,
+        ringbuf: `ringbuf ${needsWorker}`,
+      },
+    },
+    workers,
+    allowlist,
+    nat,
+    packet,
+    control,
+    log,
+    state,
+  },
+} as const;
+
+/** For those who look for the daemon without its configuration. */
+export const defaultSocket = schema.properties.control.properties.socket.default;

@@ -1,0 +1,135 @@
+// Coded errors: every failure a person can meet has a stable code, a sentence and a hint what to do.
+// Thrown in every room, turned into exit codes by src/cli and into HTTP statuses by src/api. Documented in
+// docs/ERRORS.md; a unit test fails when a code is missing there.
+
+/** One wrong place in a file. Lines and columns count from 1. */
+export interface Problem {
+  file: string;
+  line: number;
+  column: number;
+  message: string;
+}
+
+/** Exit codes of the contract. */
+export const exit = { ok: 0, failed: 1, usage: 2, notFound: 3, unreachable: 4 } as const;
+
+interface ErrorKind {
+  exit: number;
+  hint: string;
+}
+
+const kinds = {
+  ADDON_MISSING: { exit: exit.failed, hint: "Build it: make build." },
+  ALLOWLIST_INVALID: { exit: exit.usage, hint: "Correct the entries named; nothing was loaded." },
+  ALLOWLIST_NOT_ENFORCED: {
+    exit: exit.failed,
+    hint: "The configuration has no allowlist section, so every address is allowed; repeat with --enforce to allow only what is listed from now on.",
+  },
+  ALLOWLIST_UNREADABLE: { exit: exit.usage, hint: "Check the path and its permissions." },
+  ADDRESS_INVALID: {
+    exit: exit.usage,
+    hint: "Give IPv4 or IPv6 addresses or prefixes, such as 192.0.2.7 or 2001:db8::/32.",
+  },
+  ADDRESS_NOT_LISTED: { exit: exit.notFound, hint: "See what is listed: vxpipe allowlist list." },
+  ATTACH_FAILED: { exit: exit.failed, hint: "The kernel refused to attach; the detail is the kernel's own." },
+  BPFFS_FAILED: {
+    exit: exit.failed,
+    hint: "Point state.bpffs at a directory on a bpffs, or where one can be mounted.",
+  },
+  BTF_MISSING: { exit: exit.failed, hint: "Use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as distributions ship." },
+  CAPABILITY_MISSING: {
+    exit: exit.failed,
+    hint: "Run it as root, or give it CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW, CAP_PERFMON and CAP_SYS_ADMIN.",
+  },
+  CLAIM_FAILED: { exit: exit.failed, hint: "The interface could not be claimed; the detail is the kernel's own." },
+  CONFIG_INVALID: { exit: exit.usage, hint: "Check again with: vxpipe config check FILE." },
+  CONFIG_UNREADABLE: { exit: exit.usage, hint: "Check the path and its permissions." },
+  CPU_UNAVAILABLE: { exit: exit.failed, hint: "Name a CPU this process may run on in workers.cpus, or leave it auto." },
+  DAEMON_FAILED: { exit: exit.failed, hint: "Its log on standard error says more." },
+  DAEMON_RUNNING: { exit: exit.failed, hint: "Stop it first, or give this one its own control.socket and interfaces." },
+  DAEMON_STARTING: { exit: exit.failed, hint: "Try again in a moment." },
+  DAEMON_UNREACHABLE: {
+    exit: exit.unreachable,
+    hint: "Start it with: vxpipe run --config FILE, or name its socket with --socket PATH.",
+  },
+  HTTP_PORT_UNUSABLE: { exit: exit.failed, hint: "Free it or choose another address in control.listen." },
+  INTERFACE_HELD: {
+    exit: exit.failed,
+    hint: "Stop the other one first; one gateway holds an inside interface at a time.",
+  },
+  INTERFACE_MISSING: { exit: exit.failed, hint: "See what this host has: ip -brief link." },
+  INTERFACE_SAME: { exit: exit.failed, hint: "inside and outside must be two interfaces." },
+  KERNEL_TOO_OLD: { exit: exit.failed, hint: "Boot Linux 6.1 or newer." },
+  LEDGER_UNBALANCED: { exit: exit.failed, hint: "This is a defect: keep the final statistics and report them." },
+  LOAD_FAILED: { exit: exit.failed, hint: "The kernel refused the XDP programs; the detail is the kernel's own." },
+  MAP_FAILED: { exit: exit.failed, hint: "The kernel refused a BPF map; the detail is the kernel's own." },
+  MTU_TOO_BIG: { exit: exit.failed, hint: "Lower the MTU of the inside interface to what its driver allows with XDP." },
+  NATIVE_FAILED: { exit: exit.failed, hint: "The packet path refused; the detail is the kernel's own." },
+  NODE_TOO_OLD: { exit: exit.failed, hint: "Install Node.js 20 or newer." },
+  NOT_FROM_HERE: { exit: exit.failed, hint: "Changes go through the daemon's Unix socket (control.socket)." },
+  NOT_FOUND: { exit: exit.notFound, hint: "See the routes in docs/API.md." },
+  NO_NATIVE_XDP: {
+    exit: exit.failed,
+    hint: "Its driver has no native XDP, and generic XDP loses packets unseen; use an interface whose driver has it.",
+  },
+  NO_PERMISSION: { exit: exit.failed, hint: "Run it as root, or with the capabilities that docs/ERRORS.md lists." },
+  PIN_FAILED: { exit: exit.failed, hint: "Check that state.bpffs is a bpffs this process may write." },
+  REQUEST_INVALID: { exit: exit.usage, hint: "See vxpipe --help." },
+  RULE_EXISTS: { exit: exit.failed, hint: "Remove the other rule first: vxpipe nat rule remove." },
+  RULE_INVALID: { exit: exit.usage, hint: "Give --protocol udp|tcp|any, --port 1 to 65535 and --to ADDRESS:PORT." },
+  RULE_NOT_FOUND: { exit: exit.notFound, hint: "See the rules: vxpipe nat rule list." },
+  SOCKET_UNUSABLE: { exit: exit.failed, hint: "Choose another path in control.socket." },
+  STATE_UNWRITABLE: { exit: exit.failed, hint: "Make state.directory writable, or choose another." },
+  USAGE: { exit: exit.usage, hint: "See vxpipe --help." },
+  WORKER_FAILED: { exit: exit.failed, hint: "The exception worker could not start; the detail is the kernel's own." },
+  XDP_BUSY: { exit: exit.failed, hint: "Another XDP program is on the interface; see it with: bpftool net." },
+} as const satisfies Record<string, ErrorKind>;
+
+export type ErrorCode = keyof typeof kinds;
+export const errorCodes = Object.keys(kinds) as ErrorCode[];
+
+export function isErrorCode(code: string): code is ErrorCode {
+  return Object.hasOwn(kinds, code);
+}
+
+export class VxpipeError extends Error {
+  readonly code: ErrorCode;
+  readonly hint: string;
+  readonly exitCode: number;
+  /** Every wrong place, when the failure is about a file's content. */
+  readonly problems: readonly Problem[];
+
+  constructor(code: ErrorCode, message: string, options: { problems?: readonly Problem[]; cause?: unknown } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = "VxpipeError";
+    this.code = code;
+    this.hint = kinds[code].hint;
+    this.exitCode = kinds[code].exit;
+    this.problems = options.problems ?? [];
+  }
+}
+
+/** `FILE:LINE:COL: message`, as compilers and editors have it. */
+export function problemLine(problem: Problem): string {
+  return `${problem.file}:${problem.line}:${problem.column}: ${problem.message}`;
+}
+
+/** What a system call's error means, in words, without Node's stack of names. */
+export function systemReason(error: unknown): string {
+  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  const words: Record<string, string> = {
+    ENOENT: "there is no such file",
+    EACCES: "permission denied",
+    EPERM: "permission denied",
+    EISDIR: "it is a directory",
+    ENOTDIR: "a part of the path is not a directory",
+    EADDRINUSE: "the address is in use",
+    EADDRNOTAVAIL: "this host does not have that address",
+    EROFS: "the file system is read-only",
+    ENOSPC: "the file system is full",
+    ENAMETOOLONG: "the path is too long",
+    ELOOP: "its symbolic links go in circles",
+    ECONNREFUSED: "nothing listens there",
+  };
+  return words[code] ?? (error instanceof Error ? error.message : String(error));
+}

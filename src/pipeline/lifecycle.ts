@@ -1,0 +1,153 @@
+// A daemon's life: start, reload, stop, in the order that leaves nothing half done. Driven by the run command with the
+// process's signals; main thread.
+import { AllowlistLoader } from "./allowlist/load.js";
+import { Applier } from "./apply.js";
+import { problemLine, VxpipeError } from "./errors.js";
+import type { EventLog } from "./events.js";
+import { readLastRun, writeLastRun } from "./last-run.js";
+import { loadPlan } from "./load-config.js";
+import { loadNative } from "./native.js";
+import { ledgerFaults, slotsBytes } from "./observe.js";
+import type { Plan } from "./plan.js";
+import { preflight } from "./preflight.js";
+import { Runtime } from "./runtime.js";
+import type { Statistics } from "./statistics.js";
+
+interface Closable {
+  close(): Promise<unknown>;
+}
+
+export interface Surroundings {
+  /** Of the configuration. */
+  file: string;
+  events: EventLog;
+  setLogLevel(level: string): void;
+  /** Opens the listeners; they answer from then on, before packets flow. */
+  open(runtime: Runtime, plan: Plan, loader: AllowlistLoader): Promise<Closable[]>;
+}
+
+export interface Ending {
+  statistics: Statistics;
+  /** Empty: the ledger balances. */
+  faults: string[];
+}
+
+export class Lifecycle {
+  private listeners: Closable[] = [];
+  private readonly startedAt = new Date().toISOString();
+  private reloading: Promise<void> = Promise.resolve();
+
+  private constructor(
+    private readonly around: Surroundings,
+    readonly runtime: Runtime,
+    private readonly initial: Plan,
+    private readonly loader: AllowlistLoader,
+  ) {}
+
+  static async start(around: Surroundings): Promise<Lifecycle> {
+    const loader = new AllowlistLoader();
+    const warn = (message: string): void => around.events.emit("warn", "allowlist_warning", message);
+    const plan = await loadPlan(around.file, loader, warn);
+    around.setLogLevel(plan.logLevel);
+    const native = await loadNative();
+    preflight(plan, native);
+    const runtime = new Runtime(new Applier(native, around.setLogLevel), around.events);
+    const life = new Lifecycle(around, runtime, plan, loader);
+    try {
+      await life.bringUp();
+    } catch (error) {
+      await life.abandon();
+      throw error;
+    }
+    return life;
+  }
+
+  private async bringUp(): Promise<void> {
+    const { events } = this.around;
+    const { inside, outside } = this.initial.datapath;
+    const { stateDirectory } = this.initial;
+    const last = readLastRun(stateDirectory, inside);
+    this.listeners = await this.around.open(this.runtime, this.initial, this.loader);
+    await this.runtime.start(this.initial);
+    const attached = this.runtime.applier.attached;
+    const lost = (attached?.crashLost[0] ?? 0) + (attached?.crashLost[1] ?? 0);
+    if (last !== null && last.endedAt === null) {
+      const text = `the run of pid ${last.pid}, started ${last.startedAt}, did not end cleanly; it lost ${lost} packets in flight`;
+      events.emit("warn", "previous_run_unclean", text, { pid: last.pid, lost });
+    }
+    if (attached?.tookOver === true) {
+      events.emit("warn", "took_over", `the program a killed daemon left on ${inside} was replaced`, { lost });
+    }
+    writeLastRun(stateDirectory, inside, {
+      pid: process.pid,
+      startedAt: this.startedAt,
+      endedAt: null,
+      statistics: null,
+    });
+    const fields = { inside, outside, worker: this.runtime.applier.workerCpu };
+    events.emit("info", "ready", `forwarding from ${inside} to ${outside}`, fields);
+  }
+
+  /** A start that failed leaves nothing behind. */
+  private async abandon(): Promise<void> {
+    this.runtime.phase = "stopped";
+    if (this.runtime.applier.exists) await this.runtime.applier.stop(slotsBytes).catch(() => undefined);
+    await this.close();
+  }
+
+  private async close(): Promise<void> {
+    await Promise.all(this.listeners.map((listener) => listener.close()));
+    await this.loader.close();
+  }
+
+  /** Reads the configuration again. What is wrong with it is logged, and the old one stays in force. */
+  reload(): Promise<void> {
+    this.reloading = this.reloading.then(() => this.reloadOnce());
+    return this.reloading;
+  }
+
+  private async reloadOnce(): Promise<void> {
+    const { events, file } = this.around;
+    try {
+      const warn = (message: string): void => events.emit("warn", "allowlist_warning", message);
+      const wanted = await loadPlan(file, this.loader, warn);
+      const restart = await this.runtime.change(() => wanted, null);
+      const edits = this.runtime.takeEdits();
+      if (edits.length > 0) {
+        events.emit("warn", "reload_dropped_edits", `dropped edits made at run time: ${edits.join("; ")}`, { edits });
+      }
+      if (restart.length > 0) {
+        events.emit("warn", "restart_needed", `changes that need a restart: ${restart.join(", ")}`, { keys: restart });
+      }
+      events.emit("info", "reloaded", `${file} is in force`);
+    } catch (error) {
+      const problems = error instanceof VxpipeError ? error.problems.map(problemLine) : [];
+      const message = error instanceof Error ? error.message : String(error);
+      events.emit("error", "reload_failed", `${message}; the old configuration stays in force`, { problems });
+    }
+  }
+
+  /** Drains, detaches, settles the ledger. */
+  async stop(): Promise<Ending> {
+    const { events } = this.around;
+    const { inside } = this.initial.datapath;
+    events.emit("info", "stopping", "draining and detaching");
+    await this.reloading;
+    this.runtime.tick();
+    this.runtime.phase = "stopping";
+    const final = await this.runtime.applier.stop(slotsBytes);
+    this.runtime.phase = "stopped";
+    const statistics = this.runtime.finish(final);
+    const faults = ledgerFaults(final.buffer);
+    for (const fault of faults) events.emit("error", "ledger_unbalanced", fault);
+    writeLastRun(this.initial.stateDirectory, inside, {
+      pid: process.pid,
+      startedAt: this.startedAt,
+      endedAt: new Date().toISOString(),
+      statistics,
+    });
+    await this.close();
+    events.emit("info", "stopped", "detached; nothing is left in the kernel");
+    return { statistics, faults };
+  }
+}

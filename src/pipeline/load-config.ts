@@ -1,0 +1,43 @@
+// A configuration file, read, checked, and turned into a plan with its allowlist compiled. Called at start, at reload and
+// by `config check`, on the main thread.
+import { fromCompiled, nothingAllowed, type Allowlist } from "./allowlist/edit.js";
+import type { AllowlistLoader } from "./allowlist/load.js";
+import { checkConfig, type Checked } from "./config/check.js";
+import type { Config } from "./config/config.js";
+import { systemReason, VxpipeError } from "./errors.js";
+import { planOf, type Plan } from "./plan.js";
+import { readBounded } from "./read-file.js";
+
+/** More than a configuration may have, so that the check can say so. */
+const readMax = 2 * 1024 * 1024;
+
+export async function readConfig(file: string): Promise<Checked> {
+  try {
+    return checkConfig(await readBounded(file, readMax), file);
+  } catch (error) {
+    throw new VxpipeError("CONFIG_UNREADABLE", `${file}: ${systemReason(error)}`, { cause: error });
+  }
+}
+
+export async function loadPlan(file: string, loader: AllowlistLoader, warn: (message: string) => void): Promise<Plan> {
+  const { config, problems } = await readConfig(file);
+  if (config === null) {
+    const count = problems.length;
+    throw new VxpipeError("CONFIG_INVALID", `${file}: ${count} ${count === 1 ? "error" : "errors"}`, { problems });
+  }
+  return planOf(config, await loadAllowlist(config, loader, warn));
+}
+
+/** null: there is no allowlist section, every address is allowed. */
+export async function loadAllowlist(
+  config: Config,
+  loader: AllowlistLoader,
+  warn: (message: string) => void,
+): Promise<Allowlist | null> {
+  if (config.allowlist === undefined) return null;
+  const file = config.allowlist.file;
+  if (file === undefined) return nothingAllowed;
+  const compiled = await loader.fromFile(file);
+  for (const warning of compiled.warnings) warn(`${file}: ${warning}`);
+  return fromCompiled(compiled);
+}

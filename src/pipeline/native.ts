@@ -1,0 +1,25 @@
+// The addon, loaded when the daemon needs it: checking a configuration and asking a daemon work without it.
+// Called by lifecycle.ts and apply.ts, on the main thread.
+import { isErrorCode, systemReason, VxpipeError } from "./errors.js";
+
+export type Native = typeof import("xdp-socket");
+
+export async function loadNative(): Promise<Native> {
+  try {
+    return await import("xdp-socket");
+  } catch (error) {
+    const first = systemReason(error).split("\n")[0] ?? "";
+    throw new VxpipeError("ADDON_MISSING", `the packet path (xdp_socket.node) cannot be loaded: ${first}`, {
+      cause: error,
+    });
+  }
+}
+
+/** An error of the addon as one of ours. */
+export function fromNative(error: unknown): unknown {
+  if (!(error instanceof Error) || !("op" in error) || !("code" in error)) return error;
+  const code = String(error.code);
+  const detail = "detail" in error ? String(error.detail) : "";
+  const message = detail === "" ? error.message : `${String(error.op)}: ${detail}`;
+  return new VxpipeError(isErrorCode(code) ? code : "NATIVE_FAILED", message, { cause: error });
+}

@@ -1,0 +1,137 @@
+// Reads the counters that XDP and the native threads write: the only place that knows where they stand in memory.
+// Called by runtime.ts and the API, on the main thread.
+//
+// A reading must never show more packets accounted for than received. Every packet's fate is counted after its arrival,
+// so the fates are read first and `received` last: what arrives meanwhile is pending, never negative. Atomics keep the
+// order on any CPU.
+import {
+  counters,
+  drops,
+  vxCounters,
+  vxDirection,
+  vxLimit,
+  vxSlot,
+  type CounterName,
+  type DropReason,
+} from "./abi.gen.js";
+
+export interface DirectionReading {
+  counts: Record<CounterName, number>;
+  dropped: Record<DropReason, number>;
+  droppedTotal: number;
+  /** Received, and not yet forwarded, passed or dropped. */
+  pending: number;
+}
+
+export interface SlotReading {
+  slot: number;
+  /** Packets this CPU received, or this worker finished. */
+  packets: number;
+}
+
+export interface Reading {
+  inside: DirectionReading;
+  outside: DirectionReading;
+  /** Slots that saw packets, and every worker's. */
+  slots: SlotReading[];
+  latency: number[];
+  latencySumNs: number;
+  /** Loop iterations of the exception worker. */
+  heartbeat: number;
+}
+
+export type Direction = "inside" | "outside";
+export const directions: readonly Direction[] = ["inside", "outside"];
+
+/** Where a thread does its work decides its slot: one for each CPU, then one for each native worker. */
+export const workerSlot = vxLimit.cpusMax;
+
+export const slotsBytes = vxLimit.slotsMax * vxSlot.bytes;
+
+export function readCounters(memory: ArrayBufferLike): Reading {
+  const words = new BigUint64Array(memory, 0, slotsBytes / 8);
+  const load = (slot: number, offset: number): bigint => Atomics.load(words, (slot * vxSlot.bytes + offset) / 8);
+  const sum = (offset: number): number => {
+    let total = 0n;
+    for (let slot = 0; slot < vxLimit.slotsMax; slot++) total += load(slot, offset);
+    return Number(total);
+  };
+  const base = (direction: Direction): number => vxSlot.offset.direction + vxDirection[direction] * vxCounters.bytes;
+  const fates = directions.map((direction) => readFates((offset) => sum(base(direction) + offset)));
+  const slots: SlotReading[] = [];
+  for (let slot = 0; slot < vxLimit.slotsMax; slot++) {
+    const packets = directions.reduce((total, direction) => total + slotPackets(load, slot, base(direction)), 0n);
+    if (packets > 0n || slot >= workerSlot) slots.push({ slot, packets: Number(packets) });
+  }
+  const latency = Array.from({ length: vxLimit.latencyBuckets }, (_, index) => sum(vxSlot.offset.latency + index * 8));
+  const latencySumNs = sum(vxSlot.offset.latencySumNs);
+  const heartbeat = Number(load(workerSlot, vxSlot.offset.heartbeat));
+  const [inside, outside] = directions.map((direction, index) => {
+    const received = sum(base(direction) + vxCounters.offset.received);
+    return balance(fates[index] as Fates, received);
+  }) as [DirectionReading, DirectionReading];
+  return { inside, outside, slots, latency, latencySumNs, heartbeat };
+}
+
+interface Fates {
+  counts: Record<CounterName, number>;
+  dropped: Record<DropReason, number>;
+}
+
+function readFates(sum: (offset: number) => number): Fates {
+  const counts = Object.fromEntries(
+    counters.filter(({ name }) => name !== "received").map(({ name, offset }) => [name, sum(offset)]),
+  ) as Record<CounterName, number>;
+  const dropped = Object.fromEntries(
+    drops.map(({ name }, index) => [name, sum(vxCounters.offset.dropped + index * 8)]),
+  ) as Record<DropReason, number>;
+  return { counts, dropped };
+}
+
+function balance({ counts, dropped }: Fates, received: number): DirectionReading {
+  const droppedTotal = Object.values(dropped).reduce((total, count) => total + count, 0);
+  const pending = received - counts.forwarded - counts.passed - droppedTotal;
+  return { counts: { ...counts, received }, dropped, droppedTotal, pending };
+}
+
+function slotPackets(load: (slot: number, offset: number) => bigint, slot: number, base: number): bigint {
+  if (slot < workerSlot) return load(slot, base + vxCounters.offset.received);
+  let total = load(slot, base + vxCounters.offset.forwarded);
+  for (const [index, { name }] of drops.entries()) {
+    if (name !== "crash_lost") total += load(slot, base + vxCounters.offset.dropped + index * 8);
+  }
+  return total;
+}
+
+/** Drops that are counted after XDP handed the packet on; the others end its journey in XDP. */
+const afterHandOff = new Set<DropReason>([
+  "ring_full",
+  "fill_empty",
+  "redirect_error",
+  "tx_refused",
+  "carrier_down",
+  "crash_lost",
+]);
+
+/** What a ledger that must be settled still owes, in words; empty: it balances to the packet. */
+export function ledgerFaults(memory: ArrayBufferLike): string[] {
+  const reading = readCounters(memory);
+  const xdp = readCounters(withoutWorkers(memory));
+  const faults: string[] = [];
+  for (const direction of directions) {
+    const { pending } = reading[direction];
+    if (pending !== 0) faults.push(`${direction}: ${pending} packets are unaccounted for`);
+    const { counts, dropped } = xdp[direction];
+    const ended = drops.reduce((total, { name }) => total + (afterHandOff.has(name) ? 0 : dropped[name]), 0);
+    const rest = counts.received - counts.passed - ended - counts.redirected - counts.to_worker;
+    if (rest === 0) continue;
+    faults.push(`${direction}: XDP received ${counts.received} packets and decided about ${counts.received - rest}`);
+  }
+  return faults;
+}
+
+function withoutWorkers(memory: ArrayBufferLike): ArrayBuffer {
+  const copy = new Uint8Array(slotsBytes);
+  copy.set(new Uint8Array(memory, 0, workerSlot * vxSlot.bytes));
+  return copy.buffer;
+}

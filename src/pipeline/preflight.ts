@@ -1,0 +1,58 @@
+// What must be true of this host before anything is touched: one sentence each when it is not. Called by the daemon at
+// start, on the main thread. Only looks; the kernel itself has the last word.
+import { accessSync, constants, existsSync, mkdirSync } from "node:fs";
+import { release } from "node:os";
+import { systemReason, VxpipeError } from "./errors.js";
+import type { Native } from "./native.js";
+import type { Plan } from "./plan.js";
+
+export const kernelMin = [6, 1] as const;
+
+/** Numbers of linux/capability.h. CAP_SYS_ADMIN: to mount a bpffs and to read kernel types in tracepoints. */
+const capabilities = {
+  CAP_NET_ADMIN: 12,
+  CAP_NET_RAW: 13,
+  CAP_SYS_ADMIN: 21,
+  CAP_PERFMON: 38,
+  CAP_BPF: 39,
+} as const;
+
+export function checkKernel(version: string = release()): void {
+  const [major = 0, minor = 0] = version.split(".").map((part) => Number.parseInt(part, 10));
+  if (major > kernelMin[0] || (major === kernelMin[0] && minor >= kernelMin[1])) return;
+  throw new VxpipeError("KERNEL_TOO_OLD", `this is Linux ${version}; vxpipe needs ${kernelMin.join(".")} or newer`);
+}
+
+export function preflight(plan: Plan, native: Native): void {
+  checkKernel();
+  const missing = Object.entries(capabilities).filter(([, number]) => !native.hasCapability(number));
+  if (missing.length > 0) {
+    const names = missing.map(([name]) => name).join(", ");
+    throw new VxpipeError("CAPABILITY_MISSING", `this process lacks ${names}`);
+  }
+  if (!existsSync("/sys/kernel/btf/vmlinux")) {
+    throw new VxpipeError("BTF_MISSING", "the kernel does not describe its types: /sys/kernel/btf/vmlinux is missing");
+  }
+  const { inside, outside } = plan.datapath;
+  const facts = { inside: native.interfaceFacts(inside), outside: native.interfaceFacts(outside) };
+  for (const [side, name] of [
+    ["inside", inside],
+    ["outside", outside],
+  ] as const) {
+    if (facts[side] !== null) continue;
+    throw new VxpipeError("INTERFACE_MISSING", `${side}.interface: this host has no interface ${name}`);
+  }
+  if (facts.inside?.ifindex === facts.outside?.ifindex) {
+    throw new VxpipeError("INTERFACE_SAME", `${inside} and ${outside} are the same interface`);
+  }
+  checkStateDirectory(plan.stateDirectory);
+}
+
+function checkStateDirectory(directory: string): void {
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o750 });
+    accessSync(directory, constants.W_OK | constants.X_OK);
+  } catch (error) {
+    throw new VxpipeError("STATE_UNWRITABLE", `state.directory ${directory}: ${systemReason(error)}`, { cause: error });
+  }
+}

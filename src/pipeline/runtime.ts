@@ -1,0 +1,150 @@
+// The running gateway as the control plane sees it: the plan in force, edits to it, its counters and its health. Made by
+// lifecycle.ts; asked by the API and the telemetry; everything on the main thread.
+import type { Snapshot } from "xdp-socket";
+import { drops } from "./abi.gen.js";
+import type { Applier } from "./apply.js";
+import { VxpipeError } from "./errors.js";
+import type { EventLog, Level } from "./events.js";
+import { readCounters, slotsBytes, type Reading } from "./observe.js";
+import { plan, type Plan } from "./plan.js";
+import { statisticsOf, type Statistics, type Timed } from "./statistics.js";
+
+export type Phase = "starting" | "running" | "stopping" | "stopped";
+
+/** The exception worker's loop turns at least once a second, packets or not. */
+const workerStallMs = 5000;
+
+const levels: Record<string, Level> = {
+  neighbour_failed: "warn",
+  link_changed: "warn",
+  policy_routing: "warn",
+  route_table_full: "error",
+  worker_failed: "error",
+  drop_sample: "debug",
+  route_changed: "debug",
+};
+
+export class Runtime {
+  phase: Phase = "starting";
+  private wanted: Plan | null = null;
+  private before: Timed;
+  private latest: Timed;
+  private final: Reading | null = null;
+  private heartbeat = { count: -1, time: 0 };
+  private turn: Promise<unknown> = Promise.resolve();
+  private edits: string[] = [];
+  readonly started = performance.now();
+
+  constructor(
+    readonly applier: Applier,
+    readonly events: EventLog,
+  ) {
+    this.before = this.latest = { reading: readCounters(new ArrayBuffer(slotsBytes)), time: this.started };
+  }
+
+  get plan(): Plan {
+    if (this.wanted === null) throw new VxpipeError("DAEMON_STARTING", "the daemon is still starting");
+    return this.wanted;
+  }
+
+  /** Brings the first plan into effect. */
+  async start(wanted: Plan): Promise<void> {
+    await this.applier.apply(plan(null, wanted));
+    this.wanted = wanted;
+    this.phase = "running";
+    this.tick();
+  }
+
+  /** Edits and reloads take turns; each sees the plan its predecessor left. Returns keys that need a restart. */
+  change(edit: (plan: Plan) => Plan | Promise<Plan>, what: string | null): Promise<readonly string[]> {
+    const next = this.turn.then(async () => {
+      if (this.phase !== "running") throw new VxpipeError("DAEMON_STARTING", `the daemon is ${this.phase}`);
+      const old = this.plan;
+      const wanted = await edit(old);
+      const restart = await this.applier.apply(plan(old, wanted));
+      // What needs a restart is not in force.
+      this.wanted = { ...old, allowlist: wanted.allowlist, rules: wanted.rules, logLevel: wanted.logLevel };
+      if (what !== null) this.edits.push(what);
+      return restart;
+    });
+    this.turn = next.catch(() => undefined);
+    return next;
+  }
+
+  /** Edits made at run time since the last load; a reload drops them. */
+  takeEdits(): readonly string[] {
+    const edits = this.edits;
+    this.edits = [];
+    return edits;
+  }
+
+  reading(): Reading {
+    if (this.final !== null) return this.final;
+    if (!this.applier.exists) return this.latest.reading;
+    const memory = this.applier.gateway.counters;
+    // Detached while the gateway stops: the last reading stands until the final one.
+    return memory.byteLength < slotsBytes ? this.latest.reading : readCounters(memory);
+  }
+
+  /** Once a second: takes the sample that rates are made of, and what the native threads have to tell. */
+  tick(): Statistics {
+    this.drainEvents();
+    this.before = this.latest;
+    this.latest = { reading: this.reading(), time: performance.now() };
+    if (this.latest.reading.heartbeat !== this.heartbeat.count) {
+      this.heartbeat = { count: this.latest.reading.heartbeat, time: this.latest.time };
+    }
+    return this.statistics(this.latest, this.before);
+  }
+
+  /** Counters of now, rates of the last full second. */
+  stats(): Statistics {
+    const now = { reading: this.reading(), time: performance.now() };
+    const { rates, workers } = this.statistics(this.latest, this.before);
+    const current = this.statistics(now, now);
+    const pps = new Map(workers.map((worker) => [`${worker.role} ${worker.cpu}`, worker.pps]));
+    for (const worker of current.workers) worker.pps = pps.get(`${worker.role} ${worker.cpu}`) ?? 0;
+    return { ...current, rates };
+  }
+
+  /** The whole run: rates are averages. */
+  finish(counters: Uint8Array): Statistics {
+    this.final = readCounters(counters.buffer);
+    const zero = { reading: readCounters(new ArrayBuffer(slotsBytes)), time: this.started };
+    return this.statistics({ reading: this.final, time: performance.now() }, zero);
+  }
+
+  private statistics(now: Timed, before: Timed): Statistics {
+    return statisticsOf(now, before, this.started, this.applier.workerCpu);
+  }
+
+  snapshot(): Snapshot | null {
+    return this.phase === "running" && this.applier.exists ? this.applier.gateway.snapshot() : null;
+  }
+
+  /** What keeps packets from flowing; empty: nothing. */
+  missing(): string[] {
+    const snapshot = this.snapshot();
+    if (snapshot === null) return [`the daemon is ${this.phase}`];
+    const { inside, outside } = this.plan.datapath;
+    const missing: string[] = [];
+    if (!snapshot.attached) missing.push("the XDP programs are not attached");
+    if (!snapshot.workerAlive) missing.push("the exception worker is not running");
+    else if (performance.now() - this.heartbeat.time > workerStallMs)
+      missing.push("the exception worker makes no progress");
+    if (!snapshot.insideCarrier) missing.push(`the inside interface ${inside} has no carrier`);
+    if (!snapshot.outsideCarrier) missing.push(`the outside interface ${outside} has no carrier`);
+    return missing;
+  }
+
+  private drainEvents(): void {
+    if (!this.applier.exists) return;
+    for (const { event, detail, drop, direction, length } of this.applier.gateway.drainEvents()) {
+      const fields =
+        drop === undefined
+          ? {}
+          : { reason: drops[drop]?.name, direction: direction === 0 ? "inside" : "outside", length };
+      this.events.emit(levels[event] ?? "info", event, detail, fields);
+    }
+  }
+}

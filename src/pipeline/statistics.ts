@@ -1,0 +1,108 @@
+// `vxpipe stats`, the live line and the final statistics as one value, made of two readings. Called once a second and for
+// every request, on the main thread. Pure.
+import type { DropReason } from "./abi.gen.js";
+import { workerSlot, type DirectionReading, type Reading } from "./observe.js";
+
+export interface DirectionStats {
+  received: number;
+  forwarded: number;
+  passed: number;
+  pending: number;
+  /** Every reason, so that the shape is stable. */
+  dropped: Record<DropReason, number>;
+  receivedBytes: number;
+  forwardedBytes: number;
+  redirected: number;
+  toWorker: number;
+  translated: number;
+  checksumCompleted: number;
+  flowMisses: number;
+}
+
+export interface WorkerStats {
+  /** Native workers only. */
+  id?: number;
+  role: "xdp" | "worker";
+  cpu: number;
+  packets: number;
+  pps: number;
+}
+
+export interface Statistics {
+  datapath: { mode: "xdp"; attach: "native"; zeroCopy: boolean };
+  uptimeSeconds: number;
+  inside: DirectionStats;
+  outside: DirectionStats;
+  originated: number;
+  fragmentsExtra: number;
+  workers: WorkerStats[];
+  rates: { receivedPps: number; forwardedPps: number; droppedPps: number; receivedBps: number; forwardedBps: number };
+  /** Forwarded of what was for us to forward; 1 when nothing was. */
+  successRate: number;
+}
+
+export interface Timed {
+  reading: Reading;
+  /** Monotonic, milliseconds. */
+  time: number;
+}
+
+/** Rates are those between the two readings. */
+export function statisticsOf(now: Timed, before: Timed, started: number, workerCpu: number): Statistics {
+  const seconds = Math.max((now.time - before.time) / 1000, 0.001);
+  const { inside, outside } = now.reading;
+  const rate = (of: (direction: DirectionReading) => number): number =>
+    (of(inside) + of(outside) - of(before.reading.inside) - of(before.reading.outside)) / seconds;
+  const forwarded = inside.counts.forwarded + outside.counts.forwarded;
+  const dropped = inside.droppedTotal + outside.droppedTotal;
+  return {
+    datapath: { mode: "xdp", attach: "native", zeroCopy: false },
+    uptimeSeconds: Math.round((now.time - started) / 100) / 10,
+    inside: directionStats(inside),
+    outside: directionStats(outside),
+    originated: inside.counts.originated + outside.counts.originated,
+    fragmentsExtra: inside.counts.fragments_extra + outside.counts.fragments_extra,
+    workers: workersOf(now, before, seconds, workerCpu),
+    rates: {
+      receivedPps: Math.round(rate((direction) => direction.counts.received)),
+      forwardedPps: Math.round(rate((direction) => direction.counts.forwarded)),
+      droppedPps: Math.round(rate((direction) => direction.droppedTotal)),
+      receivedBps: Math.round(rate((direction) => direction.counts.received_bytes) * 8),
+      forwardedBps: Math.round(rate(bytesOut) * 8),
+    },
+    successRate: forwarded + dropped === 0 ? 1 : forwarded / (forwarded + dropped),
+  };
+}
+
+function bytesOut({ counts }: DirectionReading): number {
+  return counts.redirected_bytes + counts.worker_bytes;
+}
+
+function directionStats(direction: DirectionReading): DirectionStats {
+  const { counts } = direction;
+  return {
+    received: counts.received,
+    forwarded: counts.forwarded,
+    passed: counts.passed,
+    pending: direction.pending,
+    dropped: direction.dropped,
+    receivedBytes: counts.received_bytes,
+    forwardedBytes: bytesOut(direction),
+    redirected: counts.redirected,
+    toWorker: counts.to_worker,
+    translated: counts.translated,
+    checksumCompleted: counts.checksum_completed,
+    flowMisses: counts.flow_misses,
+  };
+}
+
+/** The exception worker first, then every CPU that saw packets. */
+function workersOf(now: Timed, before: Timed, seconds: number, workerCpu: number): WorkerStats[] {
+  const earlier = new Map(before.reading.slots.map(({ slot, packets }) => [slot, packets]));
+  const workers = now.reading.slots.map(({ slot, packets }): WorkerStats => {
+    const pps = Math.round((packets - (earlier.get(slot) ?? 0)) / seconds);
+    if (slot < workerSlot) return { role: "xdp", cpu: slot, packets, pps };
+    return { id: slot - workerSlot, role: "worker", cpu: workerCpu, packets, pps };
+  });
+  return [...workers.filter(({ role }) => role === "worker"), ...workers.filter(({ role }) => role === "xdp")];
+}

@@ -1,0 +1,169 @@
+// Prometheus metrics, read from the counters when somebody scrapes; nothing is counted here. Names and help of the
+// packet counters come from bpf/abi/counters.h. Used by the API; main thread.
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry, type MetricType } from "prom-client";
+import { counters, drops } from "../pipeline/abi.gen.js";
+import { directions, type Reading } from "../pipeline/observe.js";
+import type { Runtime } from "../pipeline/runtime.js";
+
+interface Sample {
+  labels: Record<string, string | number>;
+  value: number;
+}
+
+export function makeMetrics(runtime: Runtime, version: string): Registry {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  const counter = (name: string, help: string, labelNames: string[], read: () => Sample[]): void => {
+    registry.registerMetric(
+      new Counter({
+        name,
+        help,
+        labelNames,
+        registers: [],
+        collect() {
+          this.reset();
+          for (const { labels, value } of read()) this.inc(labels, value);
+        },
+      }),
+    );
+  };
+  const gauge = (name: string, help: string, labelNames: string[], read: () => Sample[]): void => {
+    registry.registerMetric(
+      new Gauge({
+        name,
+        help,
+        labelNames,
+        registers: [],
+        collect() {
+          this.reset();
+          for (const { labels, value } of read()) this.set(labels, value);
+        },
+      }),
+    );
+  };
+  packetMetrics(runtime, counter, gauge);
+  stateMetrics(runtime, version, gauge);
+  registry.registerMetric(new LatencyHistogram(() => runtime.reading()));
+  return registry;
+}
+
+type Define = (name: string, help: string, labelNames: string[], read: () => Sample[]) => void;
+
+function packetMetrics(runtime: Runtime, counter: Define, gauge: Define): void {
+  counter(
+    "cgnat_packets_processed_total",
+    "Packets whose fate is known: forwarded, left to the kernel or dropped",
+    [],
+    () => {
+      const reading = runtime.reading();
+      const value = directions.reduce((sum, side) => sum + reading[side].counts.received - reading[side].pending, 0);
+      return [{ labels: {}, value }];
+    },
+  );
+  counter("cgnat_errors_total", "Packets dropped, by reason, both directions together", ["reason"], () => {
+    const { inside, outside } = runtime.reading();
+    return drops.map(({ name }) => ({ labels: { reason: name }, value: inside.dropped[name] + outside.dropped[name] }));
+  });
+  for (const { name, help } of counters) {
+    counter(`vxpipe_${name}_total`, help, ["direction"], () => {
+      const reading = runtime.reading();
+      return directions.map((direction) => ({ labels: { direction }, value: reading[direction].counts[name] }));
+    });
+  }
+  counter("vxpipe_dropped_total", "Packets dropped", ["direction", "reason"], () => {
+    const reading = runtime.reading();
+    return directions.flatMap((direction) =>
+      drops.map(({ name }) => ({ labels: { direction, reason: name }, value: reading[direction].dropped[name] })),
+    );
+  });
+  gauge("vxpipe_pending_packets", "Received, and not yet forwarded, passed or dropped", ["direction"], () => {
+    const reading = runtime.reading();
+    return directions.map((direction) => ({ labels: { direction }, value: reading[direction].pending }));
+  });
+  const help = "Packets a CPU received (role xdp) or the exception worker finished (role worker)";
+  counter("vxpipe_worker_packets_total", help, ["worker", "cpu", "role"], () =>
+    runtime.stats().workers.map(({ id, cpu, role, packets }) => ({
+      labels: { worker: id === undefined ? `xdp${cpu}` : String(id), cpu: String(cpu), role },
+      value: packets,
+    })),
+  );
+}
+
+function stateMetrics(runtime: Runtime, version: string, gauge: Define): void {
+  gauge("cgnat_nat_sessions_active", "NAT sessions", [], () => [{ labels: {}, value: 0 }]);
+  gauge("cgnat_port_pool_utilization", "Ports of a public address in use, 0 to 1", ["address"], () => []);
+  gauge("vxpipe_info", "Always 1; what runs here", ["version", "datapath"], () => [
+    { labels: { version, datapath: "xdp" }, value: 1 },
+  ]);
+  gauge("vxpipe_ready", "1 when packets can flow", [], () => [
+    { labels: {}, value: runtime.missing().length === 0 ? 1 : 0 },
+  ]);
+  const snapshotGauge = (
+    name: string,
+    text: string,
+    read: (shot: NonNullable<ReturnType<Runtime["snapshot"]>>) => Sample[],
+  ) =>
+    gauge(name, text, ["direction", "state"], () => {
+      const snapshot = runtime.snapshot();
+      return snapshot === null ? [] : read(snapshot);
+    });
+  snapshotGauge("vxpipe_carrier", "1 when the interface has carrier", ({ insideCarrier, outsideCarrier }) => [
+    { labels: { direction: "inside" }, value: insideCarrier ? 1 : 0 },
+    { labels: { direction: "outside" }, value: outsideCarrier ? 1 : 0 },
+  ]);
+  snapshotGauge("vxpipe_outside_mtu_bytes", "MTU of the outside interface", ({ outsideMtu }) => [
+    { labels: {}, value: outsideMtu },
+  ]);
+  snapshotGauge(
+    "vxpipe_waiting_packets",
+    "Packets that wait for a neighbour or a first fragment",
+    ({ workerWaiting }) => [{ labels: {}, value: workerWaiting }],
+  );
+  snapshotGauge("vxpipe_routes", "Routes followed", ({ routes }) => [{ labels: {}, value: routes }]);
+  snapshotGauge("vxpipe_next_hops", "Next hops in use", ({ nextHops }) =>
+    (["resolving", "valid", "failed"] as const).map((state) => ({
+      labels: { state },
+      value: nextHops.filter((hop) => hop.state === state).length,
+    })),
+  );
+  gauge("vxpipe_allowlist_entries", "Entries of the allowlist; no sample: every address is allowed", [], () => {
+    const allowlist = runtime.phase === "running" ? runtime.plan.allowlist : null;
+    return allowlist === null ? [] : [{ labels: {}, value: allowlist.count }];
+  });
+  gauge("vxpipe_rules", "Static destination rules", [], () =>
+    runtime.phase === "running" ? [{ labels: {}, value: runtime.plan.rules.length }] : [],
+  );
+}
+
+const latencyHelp =
+  "From arrival in XDP until the outside driver took the packet, microseconds; one packet in 1,024 is timed";
+
+/** prom-client's histogram counts for itself; this one shows buckets that XDP counted. */
+class LatencyHistogram extends Histogram {
+  constructor(private readonly read: () => Reading) {
+    super({ name: "cgnat_packet_latency_us", help: latencyHelp, registers: [] });
+  }
+
+  override async get(): ReturnType<Histogram["get"]> {
+    const { latency, latencySumNs } = this.read();
+    const name = "cgnat_packet_latency_us";
+    let total = 0;
+    const values: { metricName: string; labels: { le?: number | string }; value: number }[] = latency.map(
+      (samples, index) => {
+        total += samples;
+        // The last bucket also has everything slower.
+        const le = index === latency.length - 1 ? "+Inf" : (2 ** index * 128) / 1000;
+        return { metricName: `${name}_bucket`, labels: { le }, value: total };
+      },
+    );
+    values.push({ metricName: `${name}_sum`, labels: {}, value: latencySumNs / 1000 });
+    values.push({ metricName: `${name}_count`, labels: {}, value: total });
+    const type = "histogram" as unknown as MetricType;
+    return { name, help: latencyHelp, type, aggregator: "sum", collect: () => undefined, values };
+  }
+
+  /** What the registry calls for its text form. */
+  getForPromString(): ReturnType<Histogram["get"]> {
+    return this.get();
+  }
+}

@@ -1,0 +1,51 @@
+// Statistics as people read them: `vxpipe stats` and what the daemon prints when it ends. Pure.
+import type { DirectionStats, Statistics } from "../pipeline/statistics.js";
+import { bits, count, table, whole } from "./units.js";
+
+export function statisticsText(stats: Statistics): string {
+  const { inside, outside, rates } = stats;
+  const rows: (readonly [string, (direction: DirectionStats) => number])[] = [
+    ["received", (direction) => direction.received],
+    ["forwarded", (direction) => direction.forwarded],
+    ["passed to the kernel", (direction) => direction.passed],
+    ["dropped", (direction) => sum(direction.dropped)],
+    ["pending", (direction) => direction.pending],
+    ["received bytes", (direction) => direction.receivedBytes],
+    ["forwarded bytes", (direction) => direction.forwardedBytes],
+    ["translated", (direction) => direction.translated],
+    ["checksums completed", (direction) => direction.checksumCompleted],
+    ["flow cache misses", (direction) => direction.flowMisses],
+    ["to the exception worker", (direction) => direction.toWorker],
+  ];
+  const drops = Object.keys(inside.dropped) as (keyof DirectionStats["dropped"])[];
+  const seen = drops.filter((reason) => inside.dropped[reason] + outside.dropped[reason] > 0);
+  const { mode, attach } = stats.datapath;
+  return [
+    `datapath ${mode}, attached ${attach}, up ${stats.uptimeSeconds.toFixed(1)} s`,
+    `rates: in ${count(rates.receivedPps)}pps ${bits(rates.receivedBps)}, out ${count(rates.forwardedPps)}pps ${bits(rates.forwardedBps)}, drop ${count(rates.droppedPps)}pps`,
+    `success rate ${(stats.successRate * 100).toFixed(3)} %, frames originated ${whole(stats.originated)}, extra fragments ${whole(stats.fragmentsExtra)}`,
+    "",
+    table(
+      ["packets", "inside", "outside"],
+      rows.map(([name, of]) => [name, of(inside), of(outside)]),
+    ),
+    ...(seen.length === 0
+      ? []
+      : [
+          "",
+          table(
+            ["dropped because", "inside", "outside"],
+            seen.map((reason) => [reason, inside.dropped[reason], outside.dropped[reason]]),
+          ),
+        ]),
+    "",
+    table(
+      ["thread", "cpu", "packets", "pps"],
+      stats.workers.map(({ role, cpu, packets, pps }) => [role, cpu, packets, pps]),
+    ),
+  ].join("\n");
+}
+
+function sum(counts: Record<string, number>): number {
+  return Object.values(counts).reduce((total, value) => total + value, 0);
+}
