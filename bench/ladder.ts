@@ -69,44 +69,51 @@ export class Ladder {
     const drop = await BareGateway.make("drop");
     const plain = await ProductGateway.make("plain", { allowlist: false, rule: false });
     const filtering = await ProductGateway.make("filtering", { allowlist: true, rule: false });
-    return new Ladder([drop.bed, plain.bed, filtering.bed], [
-      { name: "generator, dropped unread by a bare program", against: null, run: (s) => during(drop, () => dropped(drop, s)) },
-      {
-        name: "generator, bare redirect, far end",
-        against: "generator, dropped unread by a bare program",
-        run: (s) => during(redirect, () => through(redirect, SHAPE, s)),
-      },
-      {
-        name: "the same while a gateway runs elsewhere on the host (its tracepoints)",
-        against: "generator, bare redirect, far end",
-        run: (s) => during(full, () => during(redirect, () => through(redirect, SHAPE, s))),
-      },
-      {
-        name: "gateway: not_allowed drop (parse, decide from the flow cache, count)",
-        against: "generator, dropped unread by a bare program",
-        run: (s) => during(full, () => dropped(full, s)),
-      },
-      {
-        name: "gateway: decapsulate, route, count, redirect; no allowlist, no rule",
-        against: "generator, bare redirect, far end",
-        run: (s) => during(plain, () => through(plain, SHAPE, s)),
-      },
-      {
-        name: "gateway: with the allowlist",
-        against: "gateway: decapsulate, route, count, redirect; no allowlist, no rule",
-        run: (s) => during(filtering, () => through(filtering, SHAPE, s)),
-      },
-      {
-        name: "gateway: with allowlist and rule, everything on",
-        against: "gateway: with the allowlist",
-        run: (s) => during(full, () => through(full, SHAPE, s)),
-      },
-      {
-        name: `gateway: everything on, ${MANY_FLOWS.toLocaleString("en")} flows (every packet misses the flow cache)`,
-        against: "gateway: with allowlist and rule, everything on",
-        run: (s) => during(full, () => through(full, { ...SHAPE, flows: MANY_FLOWS }, s)),
-      },
-    ]);
+    return new Ladder(
+      [drop.bed, plain.bed, filtering.bed],
+      [
+        {
+          name: "generator, dropped unread by a bare program",
+          against: null,
+          run: (s) => during(drop, () => dropped(drop, s)),
+        },
+        {
+          name: "generator, bare redirect, far end",
+          against: "generator, dropped unread by a bare program",
+          run: (s) => during(redirect, () => through(redirect, SHAPE, s)),
+        },
+        {
+          name: "the same while a gateway runs elsewhere on the host (its tracepoints)",
+          against: "generator, bare redirect, far end",
+          run: (s) => during(full, () => during(redirect, () => through(redirect, SHAPE, s))),
+        },
+        {
+          name: "gateway: not_allowed drop (parse, decide from the flow cache, count)",
+          against: "generator, dropped unread by a bare program",
+          run: (s) => during(full, () => dropped(full, s)),
+        },
+        {
+          name: "gateway: decapsulate, route, count, redirect; no allowlist, no rule",
+          against: "generator, bare redirect, far end",
+          run: (s) => during(plain, () => through(plain, SHAPE, s)),
+        },
+        {
+          name: "gateway: with the allowlist",
+          against: "gateway: decapsulate, route, count, redirect; no allowlist, no rule",
+          run: (s) => during(filtering, () => through(filtering, SHAPE, s)),
+        },
+        {
+          name: "gateway: with allowlist and rule, everything on",
+          against: "gateway: with the allowlist",
+          run: (s) => during(full, () => through(full, SHAPE, s)),
+        },
+        {
+          name: `gateway: everything on, ${MANY_FLOWS.toLocaleString("en")} flows (every packet misses the flow cache)`,
+          against: "gateway: with allowlist and rule, everything on",
+          run: (s) => during(full, () => through(full, { ...SHAPE, flows: MANY_FLOWS }, s)),
+        },
+      ],
+    );
   }
 
   async round(seconds: number): Promise<void> {

@@ -45,7 +45,11 @@ async function oneRound(gateways: Gateway[], series: Series[], seconds: number, 
   }
 }
 
-async function latencyRound(gateways: Gateway[], samples: Map<string, LatencySample[]>, seconds: number): Promise<void> {
+async function latencyRound(
+  gateways: Gateway[],
+  samples: Map<string, LatencySample[]>,
+  seconds: number,
+): Promise<void> {
   for (const gateway of gateways) {
     await gateway.begin("latency");
     try {
@@ -94,7 +98,9 @@ async function main(): Promise<void> {
   const ladder = product ? await Ladder.make(bare, product) : null;
   try {
     for (let round = 0; round < repeats; round++) {
-      process.stderr.write(`round ${round + 1} of ${repeats}, ${Math.round((Date.now() - started.getTime()) / 1000)} s\n`);
+      process.stderr.write(
+        `round ${round + 1} of ${repeats}, ${Math.round((Date.now() - started.getTime()) / 1000)} s\n`,
+      );
       await oneRound(gateways, series, seconds, round);
       await latencyRound([conntrack[0], ...(product ? [product] : [])], latency, seconds);
       await ladder?.round(seconds);

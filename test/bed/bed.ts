@@ -202,9 +202,17 @@ export class Bed {
     }
     if (!options.ipv6) return;
     await this.ip("source", `addr add ${ADDRESS.source6}/64 dev src0 nodad`);
-    await this.ip("gateway", `addr add ${ADDRESS.inside6}/64 dev in0 nodad`, `addr add ${ADDRESS.outside6}/64 dev out0 nodad`);
-    await this.ip("target", `addr add ${ADDRESS.target6}/64 dev dst0 nodad`, `addr add ${ADDRESS.beyond6}/128 dev lo nodad`);
-    await this.ip("gateway", `-6 route add default via ${ADDRESS.target6}`);
+    await this.ip(
+      "gateway",
+      `addr add ${ADDRESS.inside6}/64 dev in0 nodad`,
+      `addr add ${ADDRESS.outside6}/64 dev out0 nodad`,
+    );
+    await this.ip(
+      "target",
+      `addr add ${ADDRESS.target6}/64 dev dst0 nodad`,
+      `addr add ${ADDRESS.beyond6}/128 dev lo nodad`,
+    );
+    await this.ip("gateway", `route add ::/0 via ${ADDRESS.target6}`);
     await this.ip("source", `neigh replace ${ADDRESS.inside6} lladdr ${MAC.inside} dev src0`);
   }
 
@@ -219,7 +227,8 @@ export class Bed {
       `addr add ${vxlan.address ?? "10.0.0.1"}/8 dev vxlan0`,
       `route add default dev vxlan0`,
     );
-    if (options.ipv6) await this.ip("source", "addr add 2001:db8:10::1/64 dev vxlan0 nodad", "-6 route add default dev vxlan0");
+    if (options.ipv6)
+      await this.ip("source", "addr add 2001:db8:10::1/64 dev vxlan0 nodad", "route add ::/0 dev vxlan0");
     if (!options.offloads) await this.offloads("source", "vxlan0", false);
   }
 }

@@ -1,0 +1,177 @@
+// `make demo`: the gateway at work between namespaces, and the proof that it lost nothing unsaid.
+//
+// Real senders (UDP, a mirrored TCP conversation, ping) behind the kernel's own vxlan device, then ten seconds
+// of generated load of known composition. What arrived is counted by a program at the far end that knows
+// nothing of the gateway. The last line of output is one JSON object; exit 0 only if every check holds.
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { ADDRESS, Bed } from "../bed/bed.js";
+import { Daemon, type Stats } from "../bed/daemon.js";
+import { type Arrived, type Load, Sink, startLoad } from "../bed/tools.js";
+import { sleep } from "../bed/command.js";
+import { deliveredOf, type Evidence, holds, judge } from "./proof.js";
+import { realTraffic, SENDER, TCP_RULE, UDP_RULE } from "./senders.js";
+
+const VNI = 100;
+const LOAD_SECONDS = 10;
+const LOAD_RULE = { port: 31766, to: `${ADDRESS.target}:9000` };
+
+const LOAD: Load = {
+  cpu: 0,
+  duration: LOAD_SECONDS,
+  vni: VNI,
+  otherVni: 4000,
+  flows: 10_000,
+  size: 64,
+  sources: "10.0.0.1-10.0.0.254,10.0.1.1-10.0.1.70",
+  deniedSources: "198.51.100.0/24",
+  destination: ADDRESS.beyond,
+  ports: String(LOAD_RULE.port),
+  otherPorts: "4000,5000,6000",
+  mix: { rule: 60, no_rule: 20, denied: 10, no_flag: 2, truncated: 2, ipv6: 2, other_vni: 4 },
+};
+
+function say(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
+
+/** 324 addresses in the format allowlists come in. */
+function writeAllowlist(file: string): void {
+  const organizations = [
+    { name: "Example One", ips: Array.from({ length: 254 }, (_, index) => `10.0.0.${index + 1}`) },
+    { name: "Example Two", ips: Array.from({ length: 70 }, (_, index) => `10.0.1.${index + 1}`) },
+  ];
+  const all = organizations.flatMap((organization) => organization.ips);
+  writeFileSync(file, JSON.stringify({ version: "1.0", total_ips: all.length, organizations, flat_ip_list: all }));
+}
+
+async function startGateway(bed: Bed): Promise<Daemon> {
+  writeAllowlist(join(bed.directory, "allowlist.json"));
+  return Daemon.start(bed, {
+    inside: { interface: "in0", vxlan: { port: 4789, vnis: [VNI] } },
+    allowlist: { file: "allowlist.json", match: "either" },
+    nat: {
+      destination: [
+        { protocol: "udp", ...UDP_RULE },
+        { protocol: "udp", ...LOAD_RULE },
+        { protocol: "tcp", ...TCP_RULE },
+      ],
+    },
+  });
+}
+
+const dropsOf = (stats: Stats): number => Object.values(stats.inside.dropped).reduce((sum, count) => sum + count, 0);
+
+/** Prints rates once a second while the load runs. */
+async function showRates(daemon: Daemon, sink: Sink, ended: Promise<unknown>): Promise<void> {
+  let over = false;
+  const end = ended.finally(() => (over = true)).catch(() => undefined);
+  let before: { at: number; stats: Stats; arrived: Arrived } | null = null;
+  say("  received/s   forwarded/s   delivered/s     dropped/s      Mbit/s at the far end");
+  while (!over) {
+    const now = { at: performance.now(), stats: await daemon.peek(), arrived: await sink.report() };
+    if (before) {
+      const seconds = (now.at - before.at) / 1000;
+      const rate = (from: number, to: number): string =>
+        Math.round((to - from) / seconds)
+          .toLocaleString("en")
+          .padStart(12);
+      const columns = [
+        rate(before.stats.inside.received, now.stats.inside.received),
+        rate(before.stats.inside.forwarded, now.stats.inside.forwarded),
+        rate(deliveredOf(before.arrived), deliveredOf(now.arrived)),
+        rate(dropsOf(before.stats), dropsOf(now.stats)),
+        rate((before.arrived.bytes * 8) / 1e6, (now.arrived.bytes * 8) / 1e6),
+      ];
+      say(columns.join("  "));
+    }
+    before = now;
+    await Promise.race([end, sleep(1000)]);
+  }
+}
+
+async function gather(bed: Bed, daemon: Daemon, sink: Sink, offeredBefore: number): Promise<Evidence> {
+  say("Real senders behind the kernel's vxlan device: UDP, UDP that must be fragmented, mirrored TCP, ping");
+  const realPart = await realTraffic(bed);
+  say(
+    `Generated load for ${LOAD_SECONDS} s: ${LOAD.flows} flows, ${LOAD.size}-byte inner packets, full speed from one core`,
+  );
+  const { ended } = startLoad(bed, LOAD);
+  await showRates(daemon, sink, ended);
+  const load = await ended;
+  await sleep(300);
+  const stats = await daemon.settledStats();
+  return {
+    load,
+    offered: (await bed.traffic("source", "src0")).sent - offeredBefore,
+    real: (await bed.traffic("source", "vxlan0")).sent,
+    stats,
+    arrived: await sink.report(),
+    ...realPart,
+  };
+}
+
+function report(evidence: Evidence, leftovers: string[]): boolean {
+  const checks = judge(evidence);
+  checks.push({ what: "left behind by the daemon", expected: "", found: leftovers.join(", ") });
+  say("");
+  for (const check of checks) {
+    const found = typeof check.found === "number" ? check.found.toLocaleString("en") : check.found || "none";
+    say(
+      `${holds(check) ? "  holds " : "  FAILS "} ${check.what}: ${found}${holds(check) ? "" : `, expected ${check.expected || "none"}`}`,
+    );
+  }
+  const ok = checks.every(holds);
+  const { stats, load, arrived, offered } = evidence;
+  const scenario = {
+    name: "mirror",
+    datapath: stats.datapath.mode,
+    offered,
+    received: stats.inside.received,
+    forwarded: stats.inside.forwarded,
+    passed: stats.inside.passed,
+    delivered: deliveredOf(arrived),
+    originated: stats.originated,
+    fragmentsExtra: stats.fragmentsExtra,
+    dropped: stats.inside.dropped,
+    pps: Math.round(arrived.packets / load.seconds),
+  };
+  say(JSON.stringify({ ok, scenarios: [scenario] }));
+  return ok;
+}
+
+async function main(): Promise<boolean> {
+  say("Making three network namespaces: source - gateway - target");
+  const bed = await Bed.make({
+    outsideMtu: 1500,
+    offloads: true,
+    vxlan: { vni: VNI, address: SENDER, mtu: 2500 },
+  });
+  try {
+    // Without path MTU discovery the kernel leaves DF clear, so that big datagrams may be fragmented.
+    await bed.sysctl("source", { "net.ipv4.ip_no_pmtu_disc": 1 });
+    const sink = await Sink.start(bed, {
+      rule: `${LOAD_RULE.port}=${LOAD_RULE.to}`,
+      unchanged: ADDRESS.beyond,
+      flows: 10_000,
+    });
+    const offeredBefore = (await bed.traffic("source", "src0")).sent;
+    const daemon = await startGateway(bed);
+    const evidence = await gather(bed, daemon, sink, offeredBefore);
+    const exit = await daemon.stop();
+    const leftovers = [...(exit.code === 0 ? [] : [`exit code ${exit.code}`]), ...(await daemon.leftovers())];
+    await sink.stop();
+    return report(evidence, leftovers);
+  } finally {
+    await bed.remove();
+  }
+}
+
+try {
+  process.exitCode = (await main()) ? 0 : 1;
+} catch (error) {
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+  say(JSON.stringify({ ok: false, scenarios: [] }));
+  process.exitCode = 1;
+}
