@@ -34,7 +34,7 @@ bool RouteTable::add(const RoutePrefix &prefix, const RouteCandidate &candidate,
 	fresh.epoch = epoch_;
 	const auto same = std::find_if(all.begin(), all.end(), [&](const auto &old) { return same_route(old, fresh); });
 	if (same != all.end() && place != RoutePlace::instead) {
-		same->epoch = epoch_;
+		*same = fresh;
 		return false;
 	}
 	const auto rank = std::find_if(all.begin(), all.end(), [&](const auto &old) { return same_rank(old, fresh); });

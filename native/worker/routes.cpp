@@ -116,7 +116,7 @@ void Routes::sweep_maps()
 Result<void> Routes::read_rules(Netlink &reads, uint64_t now_ns)
 {
 	bool others = false;
-	auto done = reads.dump(RTM_GETRULE, AF_UNSPEC, [&](NetlinkBytes bytes) {
+	const auto look_at = [&](NetlinkBytes bytes) {
 		const auto rule = parse_rule(bytes);
 		if (!rule)
 			return;
@@ -125,9 +125,11 @@ Result<void> Routes::read_rules(Netlink &reads, uint64_t now_ns)
 					 (rule->priority == 32766 && rule->table == RT_TABLE_MAIN) ||
 					 (rule->priority == 32767 && rule->table == RT_TABLE_DEFAULT));
 		others |= !is_default;
-	});
-	if (!done)
-		return done;
+	};
+	// Not all families at once: multicast routing has rules of its own.
+	for (const uint8_t family : {uint8_t{AF_INET}, uint8_t{AF_INET6}})
+		if (auto done = reads.dump(RTM_GETRULE, family, look_at); !done)
+			return done;
 	if (others && !rules_told_)
 		events_.push("policy_routing", now_ns,
 			     "ip rule has entries of its own: only the tables main and local are followed");
