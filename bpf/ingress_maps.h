@@ -30,7 +30,6 @@ struct vx_control control = {}; /* in .bss; written by the control plane and (ge
 #define VX_INNER_HASH(name, key_type)                      \
 	struct name {                                      \
 		__uint(type, BPF_MAP_TYPE_HASH);           \
-		__uint(map_flags, BPF_F_NO_PREALLOC);      \
 		__uint(max_entries, 1);                    \
 		__uint(key_size, sizeof(key_type));        \
 		__uint(value_size, sizeof(__u8));          \
@@ -145,7 +144,7 @@ struct {
 /* The way to the worker from a queue without a socket (queues added at run time): one buffer a CPU. */
 struct vx_exception_ring {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 256 * 1024);
+	__uint(max_entries, VX_RING_BYTES);
 };
 
 struct {

@@ -8,6 +8,9 @@
  * They are host-wide. The first is filtered by the pair of interfaces (index and network namespace), the second by
  * the id of our inside program. Both run on the CPU, and in the softirq, that ran the program, so they write the
  * same slot without a lock.
+ *
+ * While one daemon takes over from another that was killed, both daemons' tracepoints see a bulk. Each counts no more
+ * than its own program redirected and has not settled yet, so that no packet stands in both ledgers.
  */
 #include <linux/bpf.h>
 
@@ -72,6 +75,7 @@ int BPF_PROG(vx_devmap_xmit, const struct net_device *from, const struct net_dev
 {
 	struct vx_slot *slot;
 	struct vx_counters *inside;
+	__u64 ours, refused = drops > 0 ? drops : 0, taken = sent > 0 ? sent : 0;
 
 	if (!vx_is_interface(to, VX_OUTSIDE) || !vx_is_interface(from, VX_INSIDE))
 		return 0;
@@ -79,11 +83,17 @@ int BPF_PROG(vx_devmap_xmit, const struct net_device *from, const struct net_dev
 	if (!slot)
 		return 0;
 	inside = &slot->direction[VX_INSIDE];
-	inside->forwarded += sent;
-	if (drops > 0) {
+	ours = inside->redirected - slot->settled;
+	if (taken > ours)
+		taken = ours;
+	if (refused > ours - taken)
+		refused = ours - taken;
+	slot->settled += taken + refused;
+	inside->forwarded += taken;
+	if (refused) {
 		int down = err == -VX_ENETDOWN || (to->state & (1ul << VX_LINK_STATE_NOCARRIER));
 
-		inside->dropped[down ? VX_DROP_carrier_down : VX_DROP_tx_refused] += drops;
+		inside->dropped[down ? VX_DROP_carrier_down : VX_DROP_tx_refused] += refused;
 	}
 	if (slot->latency_start_ns)
 		vx_note_latency(slot);
@@ -104,8 +114,10 @@ int BPF_PROG(vx_redirect_err, const struct net_device *device, const struct bpf_
 		return 0;
 	if (map_type == BPF_MAP_TYPE_XSKMAP)
 		reason = err == -VX_ENOBUFS ? VX_DROP_ring_full : err == -VX_ENOMEM ? VX_DROP_fill_empty : reason;
-	else
+	else {
 		reason = err == -VX_ENETDOWN ? VX_DROP_carrier_down : err == -VX_EMSGSIZE ? VX_DROP_too_big : reason;
+		slot->settled++;
+	}
 	slot->direction[VX_INSIDE].dropped[reason]++;
 	return 0;
 }

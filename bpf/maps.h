@@ -32,7 +32,7 @@ struct {
 /* The first and every 1,024th drop of a reason on a CPU, for people. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 256 * 1024);
+	__uint(max_entries, VX_RING_BYTES);
 } packet_ringbuf VX_MAP;
 
 /* Keeps the compiler from reasoning about a value, so that the bounds check after it stays for the verifier. */

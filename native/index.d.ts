@@ -120,7 +120,9 @@ export interface InterfaceFacts {
 
 /** null: no such interface. */
 export function interfaceFacts(name: string): InterfaceFacts | null;
-/** Mounts a bpffs there if none is; creates the directory. */
-export function ensureBpffs(directory: string): void;
-/** Whether this process holds the named capability ("CAP_BPF") in its effective set. */
-export function hasCapability(name: string): boolean;
+/** Makes the directory exist on a bpffs. Returns the mount point when one had to be mounted, else "". Code: BPFFS_FAILED. */
+export function ensureBpffs(directory: string): string;
+/** Unmounts what `ensureBpffs` mounted, if nothing is pinned there any more. */
+export function releaseBpffs(mountPoint: string): void;
+/** Whether this process holds the capability, by its number in linux/capability.h, in its effective set. */
+export function hasCapability(capability: number): boolean;

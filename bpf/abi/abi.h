@@ -26,6 +26,7 @@
 #define VX_FLOWS_PER_CPU 32768      /* power of two: sets of two flows = half of it */
 #define VX_FRAME_BYTES 4096         /* UMEM chunk; an ENA zero-copy requirement */
 #define VX_EXCEPTION_BYTES_MAX 3584 /* largest packet that can go to the exception worker */
+#define VX_RING_BYTES 262144        /* packet_ringbuf, and each CPU's exception ring */
 #define VX_SAMPLE_BYTES 128
 #define VX_LATENCY_BUCKETS 24       /* bucket i counts samples below 2^i * 128 ns */
 #define VX_LATENCY_SAMPLE_MASK 0x3ff /* one packet in 1,024 a CPU is timed */
@@ -58,8 +59,9 @@ struct vx_slot {
 	__u64 latency_sum_ns;
 	__u64 latency_start_ns; /* a sample under way on this CPU, 0 = none; XDP and the tracepoint only */
 	__u64 latency_tick;     /* packets since start on this CPU, for sampling */
+	__u64 settled;          /* redirected packets whose fate is known; XDP's tracepoints only */
 	__u64 heartbeat;        /* native threads: loop iterations */
-};
+} __attribute__((aligned(64))); /* no two writers in one cache line */
 
 /* An IPv6 address, or an IPv4 one mapped into ::ffff:0:0/96. */
 struct vx_addr {

@@ -1,0 +1,54 @@
+# vxpipe: everything from a fresh clone. `make help` lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := build
+.PHONY: help build abi test test-native test-unit test-netns lint format demo bench clean
+
+NATIVE := build/native
+CLANG := -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++
+STAMP := build/.setup
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(STAMP): apt-packages.txt package-lock.json scripts/setup
+	scripts/setup
+	@mkdir -p build && touch $@
+
+$(NATIVE)/build.ninja: $(STAMP) native/CMakeLists.txt
+	cmake -S native -B $(NATIVE) -G Ninja $(CLANG) --log-level=WARNING
+
+build: $(NATIVE)/build.ninja ## eBPF programs, addon, TypeScript
+	ninja -C $(NATIVE) --quiet
+	npx tsc -p .
+
+abi: $(STAMP) ## regenerate what is generated from bpf/abi
+	node bpf/abi/generate.mjs
+
+test: lint test-native test-unit test-netns ## everything; as root nothing is skipped
+	@echo "all tests passed"
+
+test-native: build ## C++ and eBPF tests, sanitizers, fuzzers over their corpora
+	scripts/test-native
+
+test-unit: build ## TypeScript
+	node --test dist/test/unit/
+
+test-netns: build ## real packets through network namespaces (root)
+	node --test --test-concurrency=1 dist/test/bed/ dist/test/netns/
+
+lint: build ## linters, formatting, generated files up to date
+	npx oxlint --quiet
+	npx prettier --check --log-level warn .
+	node bpf/abi/generate.mjs --check
+
+format: $(STAMP) ## prettier
+	npx prettier --write --log-level warn .
+
+demo: build ## ten seconds of traffic with proof (root)
+	@node dist/test/demo/main.js
+
+bench: build ## kernel peers and ourselves, interleaved (root, up to 10 minutes)
+	node dist/bench/run.js
+
+clean: ## remove what was built
+	rm -rf build dist

@@ -1,0 +1,291 @@
+// See gateway_object.h.
+#include "gateway_object.h"
+
+#include <arpa/inet.h>
+#include <net/if.h>
+
+#include <functional>
+
+#include "../io/interface.h"
+#include "marshal.h"
+
+namespace vx {
+namespace {
+
+DatapathPlan to_datapath_plan(const Napi::Object &plan)
+{
+	DatapathPlan out;
+	auto given = [&](const char *key) { return !plan.Get(key).IsNull() && !plan.Get(key).IsUndefined(); };
+	auto number = [&](const char *key) { return plan.Get(key).ToNumber().Int32Value(); };
+	auto flag = [&](const char *key) { return plan.Get(key).ToBoolean().Value(); };
+	int match = number("match");
+
+	out.inside_ifindex = number("insideIfindex");
+	out.outside_ifindex = number("outsideIfindex");
+	out.pin_directory = plan.Get("pinDirectory").ToString().Utf8Value();
+	out.plain_ethernet = plan.Get("encapsulation").ToString().Utf8Value() == "ethernet";
+	out.vxlan_port = static_cast<uint16_t>(number("vxlanPort"));
+	if (auto local = records_of<vx_addr>(plan.Get("local")); given("local") && local.size() == 1)
+		out.local = local[0];
+	if (given("vnis"))
+		out.vni_ranges = records_of<uint32_t>(plan.Get("vnis"));
+	if (given("peers"))
+		out.peers = records_of<vx_prefix6>(plan.Get("peers"));
+	out.match_source = match & 1;
+	out.match_destination = match & 2;
+	if (auto mac = bytes_of(plan.Get("nextHop")); given("nextHop") && mac.size() == 6)
+		out.next_hop_mac = mac;
+	out.clear_dont_fragment = flag("clearDontFragment");
+	out.forward_ipv6 = flag("forwardIpv6");
+	out.decrement_ttl = flag("decrementTtl");
+	return out;
+}
+
+WorkerPlan to_worker_plan(const Napi::Object &plan)
+{
+	auto worker = plan.Get("worker").As<Napi::Object>();
+
+	return {worker.Get("cpu").ToNumber().Int32Value(), worker.Get("batch").ToNumber().Uint32Value(),
+		worker.Get("busy").ToBoolean().Value()};
+}
+
+uint32_t receive_queues(int ifindex)
+{
+	char name[IF_NAMESIZE];
+	auto facts = if_indextoname(static_cast<unsigned>(ifindex), name) ? interface_facts(name) : std::nullopt;
+
+	return facts ? facts->rx_queues : 1;
+}
+
+std::string to_text(const vx_addr &address)
+{
+	static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+	char text[INET6_ADDRSTRLEN];
+	bool is4 = !memcmp(address.bytes, mapped, sizeof(mapped));
+
+	inet_ntop(is4 ? AF_INET : AF_INET6, is4 ? address.bytes + sizeof(mapped) : address.bytes, text, sizeof(text));
+	return text;
+}
+
+std::string to_text(const uint8_t mac[6])
+{
+	char text[18];
+
+	snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+	return text;
+}
+
+// Runs `work` on libuv's pool and settles a promise with its result. Keeps the gateway alive meanwhile.
+class Job : public Napi::AsyncWorker {
+public:
+	Job(Napi::Env env, std::function<Result<void>()> work)
+		: Napi::AsyncWorker(env), deferred_(Napi::Promise::Deferred::New(env)), work_(std::move(work))
+	{
+	}
+	Napi::Promise start()
+	{
+		Napi::Promise promise = deferred_.Promise();
+		Queue();
+		return promise;
+	}
+
+protected:
+	void Execute() override { result_ = work_(); }
+	void OnOK() override
+	{
+		if (result_)
+			deferred_.Resolve(Env().Undefined());
+		else
+			deferred_.Reject(to_js_error(Env(), result_.error()).Value());
+	}
+
+private:
+	Napi::Promise::Deferred deferred_;
+	std::function<Result<void>()> work_;
+	Result<void> result_;
+};
+
+}  // namespace
+
+Napi::Function GatewayObject::define(Napi::Env env)
+{
+	return DefineClass(env, "Gateway",
+			   {
+				   InstanceMethod<&GatewayObject::set_allowlist>("setAllowlist"),
+				   InstanceMethod<&GatewayObject::set_rules>("setRules"),
+				   InstanceMethod<&GatewayObject::attach>("attach"),
+				   InstanceAccessor<&GatewayObject::counters>("counters"),
+				   InstanceMethod<&GatewayObject::drain_events>("drainEvents"),
+				   InstanceMethod<&GatewayObject::snapshot>("snapshot"),
+				   InstanceMethod<&GatewayObject::stop>("stop"),
+			   });
+}
+
+GatewayObject::GatewayObject(const Napi::CallbackInfo &info) : Napi::ObjectWrap<GatewayObject>(info)
+{
+	Napi::Env env = info.Env();
+
+	if (!info[0].IsObject()) {
+		Napi::TypeError::New(env, "a DatapathPlan is needed").ThrowAsJavaScriptException();
+		return;
+	}
+	auto plan = info[0].As<Napi::Object>();
+	DatapathPlan datapath = to_datapath_plan(plan);
+	auto opened = Gateway::open(datapath, to_worker_plan(plan), receive_queues(datapath.inside_ifindex));
+	if (!opened) {
+		to_js_error(env, opened.error()).ThrowAsJavaScriptException();
+		return;
+	}
+	gateway_ = std::move(*opened);
+	auto buffer = Napi::ArrayBuffer::New(env, gateway_->datapath().slots(), Datapath::slots_bytes());
+	counters_ = Napi::Persistent(buffer);
+}
+
+void GatewayObject::Finalize(Napi::Env)
+{
+	gateway_.reset();
+}
+
+bool GatewayObject::require_gateway(Napi::Env env)
+{
+	if (gateway_)
+		return true;
+	to_js_error(env, Error{"STOPPED", "the gateway has been stopped", 0, ""}).ThrowAsJavaScriptException();
+	return false;
+}
+
+Napi::Value GatewayObject::set_allowlist(const Napi::CallbackInfo &info)
+{
+	if (!require_gateway(info.Env()))
+		return info.Env().Undefined();
+	auto tables = std::make_shared<AllowlistTables>();
+	bool everything = !info[0].IsObject();
+	if (!everything) {
+		auto list = info[0].As<Napi::Object>();
+
+		*tables = {bytes_of(list.Get("exact4")), bytes_of(list.Get("exact6")), bytes_of(list.Get("prefix4")),
+			   bytes_of(list.Get("prefix6"))};
+	}
+	auto work = [gateway = gateway_, tables, everything] {
+		return gateway->datapath().set_allowlist(everything ? nullptr : tables.get());
+	};
+	return (new Job(info.Env(), work))->start();
+}
+
+Napi::Value GatewayObject::set_rules(const Napi::CallbackInfo &info)
+{
+	if (!require_gateway(info.Env()))
+		return info.Env().Undefined();
+	if (auto set = gateway_->datapath().set_rules(records_of<Rule>(info[0])); !set)
+		to_js_error(info.Env(), set.error()).ThrowAsJavaScriptException();
+	return info.Env().Undefined();
+}
+
+Napi::Value GatewayObject::attach(const Napi::CallbackInfo &info)
+{
+	Napi::Env env = info.Env();
+
+	if (!require_gateway(env))
+		return env.Undefined();
+	auto attached = gateway_->attach();
+	if (!attached) {
+		to_js_error(env, attached.error()).ThrowAsJavaScriptException();
+		return env.Undefined();
+	}
+	auto lost = Napi::Array::New(env, VX_DIRECTIONS);
+	for (uint32_t i = 0; i < VX_DIRECTIONS; i++)
+		lost[i] = Napi::Number::New(env, static_cast<double>(attached->crash_lost[i]));
+	auto out = Napi::Object::New(env);
+	out["attach"] = "native";
+	out["tookOver"] = attached->took_over;
+	out["crashLost"] = lost;
+	return out;
+}
+
+Napi::Value GatewayObject::counters(const Napi::CallbackInfo &info)
+{
+	return require_gateway(info.Env()) ? Napi::Value(counters_.Value()) : info.Env().Undefined();
+}
+
+Napi::Value GatewayObject::drain_events(const Napi::CallbackInfo &info)
+{
+	Napi::Env env = info.Env();
+	auto out = Napi::Array::New(env);
+	uint32_t at = 0;
+
+	if (!require_gateway(env))
+		return env.Undefined();
+	for (const WorkerEvent &event : gateway_->drain_events()) {
+		auto item = Napi::Object::New(env);
+
+		item["event"] = event.event;
+		item["timeNs"] = Napi::BigInt::New(env, event.time_ns);
+		item["detail"] = event.detail;
+		if (event.has_sample) {
+			item["drop"] = Napi::Number::New(env, event.sample.drop);
+			item["direction"] = Napi::Number::New(env, event.sample.direction);
+			item["length"] = Napi::Number::New(env, event.sample.length);
+			item["bytes"] = Napi::Buffer<uint8_t>::Copy(env, event.sample.bytes, event.sample.captured);
+		}
+		out[at++] = item;
+	}
+	return out;
+}
+
+Napi::Value GatewayObject::snapshot(const Napi::CallbackInfo &info)
+{
+	static const char *const states[] = {"resolving", "valid", "failed"};
+	Napi::Env env = info.Env();
+
+	if (!require_gateway(env))
+		return env.Undefined();
+	WorkerSnapshot snapshot = gateway_->snapshot();
+	auto hops = Napi::Array::New(env);
+	uint32_t at = 0;
+
+	for (const NextHopView &hop : snapshot.next_hops) {
+		auto item = Napi::Object::New(env);
+
+		item["address"] = to_text(hop.address);
+		item["mac"] = hop.state == VX_NEIGHBOUR_VALID ? Napi::Value(Napi::String::New(env, to_text(hop.mac)))
+							      : env.Null();
+		item["state"] = states[hop.state <= VX_NEIGHBOUR_FAILED ? hop.state : VX_NEIGHBOUR_FAILED];
+		hops[at++] = item;
+	}
+	auto out = Napi::Object::New(env);
+	out["insideCarrier"] = snapshot.inside_carrier;
+	out["outsideCarrier"] = snapshot.outside_carrier;
+	out["outsideMtu"] = snapshot.outside_mtu;
+	out["attached"] = gateway_->datapath().attached();
+	out["workerAlive"] = snapshot.alive;
+	out["workerWaiting"] = snapshot.waiting;
+	out["routes"] = snapshot.routes;
+	out["nextHops"] = hops;
+	return out;
+}
+
+Napi::Value GatewayObject::stop(const Napi::CallbackInfo &info)
+{
+	Napi::Env env = info.Env();
+
+	if (!require_gateway(env))
+		return env.Undefined();
+	if (!info[0].IsTypedArray()) {
+		Napi::TypeError::New(env, "a Uint8Array for the final counters is needed").ThrowAsJavaScriptException();
+		return env.Undefined();
+	}
+	auto array = info[0].As<Napi::Uint8Array>();
+	auto into = std::make_shared<Napi::Reference<Napi::Uint8Array>>(Napi::Persistent(array));
+	std::span<uint8_t> bytes(array.Data(), array.ByteLength());
+
+	// The view of the counters goes before the memory under it does.
+	counters_.Value().Detach();
+	counters_.Reset();
+	auto work = [gateway = std::move(gateway_), into, bytes]() -> Result<void> {
+		gateway->stop(bytes);
+		return {};
+	};
+	return (new Job(env, work))->start();
+}
+
+}  // namespace vx

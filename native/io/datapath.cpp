@@ -1,0 +1,499 @@
+// See datapath.h. The order of things in attach() and stop_receiving() is what keeps the ledger exact:
+//
+//   attach:  tracepoints, outside program, inside program. The tracepoints count nothing but what this inside
+//            program redirected (bpf/losses.bpf.c), so being early costs nothing and being late would lose counts.
+//   takeover: the pinned link gets the new program; after one grace period the old one has settled all it
+//            redirected; only then do the old tracepoints go, and what the old ledger still misses was in the
+//            killed daemon's hands: crash_lost.
+//   stop:    inside program off, one grace period, and every redirected packet has met its tracepoint.
+#include "datapath.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <linux/if_link.h>
+#include <linux/membarrier.h>
+#include <netinet/in.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstdarg>
+#include <cstring>
+#include <unordered_set>
+
+#include "claim.h"
+#include "datapath.skel.h"
+
+namespace vx {
+namespace {
+
+const char *const kPinnedMaps[] = {
+	"stats_map",     "ip_allowlist", "nat_map",  "interface_map", "redirect_map",
+	"packet_ringbuf", "percpu_ringbufs", "routes4", "routes6",       "neighbours",
+};
+
+thread_local std::string libbpf_log;
+
+int keep_log(libbpf_print_level level, const char *format, va_list arguments)
+{
+	char line[512];
+
+	if (level == LIBBPF_WARN && vsnprintf(line, sizeof(line), format, arguments) > 0 && libbpf_log.size() < 4096)
+		libbpf_log += line;
+	return 0;
+}
+
+Error failed(const char *code, const char *op)
+{
+	return Error{code, op, errno, std::exchange(libbpf_log, {})};
+}
+
+std::string describe_program(uint32_t id)
+{
+	Fd fd(bpf_prog_get_fd_by_id(id));
+	bpf_prog_info info{};
+	uint32_t length = sizeof(info);
+
+	if (!fd || bpf_obj_get_info_by_fd(fd.get(), &info, &length))
+		return "program " + std::to_string(id);
+	return "program " + std::to_string(id) + " (" + info.name + ")";
+}
+
+std::string describe_attached(int ifindex)
+{
+	uint32_t id = 0;
+
+	return bpf_xdp_query_id(ifindex, 0, &id) || !id ? "another program" : describe_program(id);
+}
+
+uint32_t link_ifindex(int link_fd)
+{
+	bpf_link_info info{};
+	uint32_t length = sizeof(info);
+
+	return bpf_obj_get_info_by_fd(link_fd, &info, &length) ? 0 : info.xdp.ifindex;
+}
+
+uint64_t netns_cookie()
+{
+	Fd fd(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+	uint64_t cookie = 0;
+	socklen_t length = sizeof(cookie);
+
+	return fd && !getsockopt(fd.get(), SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &length) ? cookie : 0;
+}
+
+struct SlotsMapping {
+	vx_slot *slots = nullptr;
+	explicit SlotsMapping(int fd, int protection = PROT_READ)
+	{
+		void *memory = mmap(nullptr, Datapath::slots_bytes(), protection, MAP_SHARED, fd, 0);
+
+		slots = memory == MAP_FAILED ? nullptr : static_cast<vx_slot *>(memory);
+	}
+};
+
+// received less everything that has a fate; what an older build's layout cannot tell is 0.
+uint64_t count_pending(const vx_slot *slots, int direction)
+{
+	uint64_t received = 0, settled = 0;
+
+	for (int i = 0; i < VX_SLOTS_MAX; i++) {
+		const vx_counters &counters = slots[i].direction[direction];
+
+		received += counters.received;
+		settled += counters.passed + counters.forwarded;
+		for (uint64_t dropped : counters.dropped)
+			settled += dropped;
+	}
+	return received > settled ? received - settled : 0;
+}
+
+template <typename Key>
+Result<Fd> make_table(bpf_map_type type, const char *name, std::span<const uint8_t> keys, uint32_t flags)
+{
+	auto count = static_cast<uint32_t>(keys.size() / sizeof(Key));
+	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = flags);
+	Fd fd(bpf_map_create(type, name, sizeof(Key), 1, std::max(count, 1u), &options));
+	std::vector<uint8_t> values(count, 1);
+	uint32_t done = count;
+
+	if (!fd)
+		return failed("MAP_FAILED", "create allowlist table");
+	if (count && bpf_map_update_batch(fd.get(), keys.data(), values.data(), &done, nullptr))
+		return failed("MAP_FAILED", "fill allowlist table");
+	return fd;
+}
+
+}  // namespace
+
+void wait_for_softirqs()
+{
+	if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0))
+		usleep(100'000);  // nohz_full kernels refuse; a softirq lasts milliseconds at most
+}
+
+Result<std::unique_ptr<Datapath>> Datapath::open(const DatapathPlan &plan)
+{
+	std::unique_ptr<Datapath> self(new Datapath);
+	auto claim = claim_interface(plan.inside_ifindex);
+
+	if (!claim)
+		return claim.error();
+	self->claim_ = std::move(*claim);
+	self->pin_directory_ = plan.pin_directory;
+	self->inside_ifindex_ = plan.inside_ifindex;
+	self->outside_ifindex_ = plan.outside_ifindex;
+	libbpf_set_print(keep_log);
+	if (auto loaded = self->load(plan); !loaded)
+		return loaded.error();
+	if (auto filled = self->fill_filters(plan); !filled)
+		return filled.error();
+	if (auto made = self->make_exception_rings(); !made)
+		return made.error();
+	if (auto mapped = self->map_slots(); !mapped)
+		return mapped.error();
+	return self;
+}
+
+Datapath::~Datapath()
+{
+	if (slots_)
+		munmap(slots_, slots_bytes());
+	if (skeleton_)
+		datapath__destroy(skeleton_);
+}
+
+Result<void> Datapath::load(const DatapathPlan &plan)
+{
+	int cpus = libbpf_num_possible_cpus();
+
+	if (cpus > VX_CPUS_MAX)
+		return Error{"LOAD_FAILED", "count CPUs", 0, std::to_string(cpus) + " possible CPUs, at most " +
+							 std::to_string(VX_CPUS_MAX) + " are supported"};
+	skeleton_ = datapath__open();
+	if (!skeleton_)
+		return failed("LOAD_FAILED", "open programs");
+	auto *knobs = skeleton_->rodata;
+	knobs->vx_plain_ethernet = plan.plain_ethernet;
+	knobs->vx_port_be = htobe16(plan.vxlan_port);
+	knobs->vx_any_vni = !plan.vni_ranges;
+	knobs->vx_any_peer = !plan.peers;
+	knobs->vx_any_local = !plan.local;
+	if (plan.local)
+		knobs->vx_local = *plan.local;
+	knobs->vx_match_source = plan.match_source;
+	knobs->vx_match_destination = plan.match_destination;
+	knobs->vx_clear_df = plan.clear_dont_fragment;
+	knobs->vx_forward_ipv6 = plan.forward_ipv6;
+	knobs->vx_decrement_ttl = plan.decrement_ttl;
+	knobs->vx_fixed_next_hop = plan.next_hop_mac.has_value();
+	if (plan.next_hop_mac)
+		memcpy(knobs->vx_next_hop_mac, plan.next_hop_mac->data(), sizeof(knobs->vx_next_hop_mac));
+	if (getrandom(&knobs->vx_flow_seed, sizeof(knobs->vx_flow_seed), 0) < 0)
+		return failed("LOAD_FAILED", "getrandom");
+	bpf_map__set_max_entries(skeleton_->maps.flow_cache, static_cast<uint32_t>(cpus) * VX_FLOWS_PER_CPU);
+	bpf_map__set_max_entries(skeleton_->maps.vni_set, plan.vni_ranges ? (1u << 24) / 64 : 1);
+	if (datapath__load(skeleton_)) {
+		bool denied = errno == EPERM || errno == EACCES;
+		return failed(denied && geteuid() ? "NO_PERMISSION" : "LOAD_FAILED", "load programs");
+	}
+	skeleton_->bss->control.generation = 1;
+	return {};
+}
+
+Result<void> Datapath::fill_filters(const DatapathPlan &plan)
+{
+	int vnis_fd = bpf_map__fd(skeleton_->maps.vni_set), peers_fd = bpf_map__fd(skeleton_->maps.peers);
+	uint8_t present = 1;
+
+	if (plan.vni_ranges) {
+		std::vector<uint64_t> words((1u << 24) / 64);
+		const auto &ranges = *plan.vni_ranges;
+
+		for (size_t i = 0; i + 1 < ranges.size(); i += 2)
+			for (uint32_t vni = ranges[i]; vni <= ranges[i + 1]; vni++)
+				words[vni / 64] |= 1ull << (vni % 64);
+		for (uint32_t word = 0; word < words.size(); word++)
+			if (words[word] && bpf_map_update_elem(vnis_fd, &word, &words[word], 0))
+				return failed("MAP_FAILED", "fill vni_set");
+	}
+	if (plan.peers)
+		for (const vx_prefix6 &peer : *plan.peers)
+			if (bpf_map_update_elem(peers_fd, &peer, &present, 0))
+				return failed("MAP_FAILED", "fill peers");
+	uint32_t first = 0, outside = static_cast<uint32_t>(outside_ifindex_);
+	if (bpf_map_update_elem(bpf_map__fd(skeleton_->maps.redirect_map), &first, &outside, 0))
+		return failed("MAP_FAILED", "fill redirect_map");
+	return {};
+}
+
+Result<void> Datapath::make_exception_rings()
+{
+	int outer = bpf_map__fd(skeleton_->maps.percpu_ringbufs);
+	auto cpus = static_cast<uint32_t>(libbpf_num_possible_cpus());
+
+	for (uint32_t cpu = 0; cpu < cpus; cpu++) {
+		Fd ring(bpf_map_create(BPF_MAP_TYPE_RINGBUF, "exception_ring", 0, 0, VX_RING_BYTES, nullptr));
+		int fd = ring.get();
+
+		if (!ring || bpf_map_update_elem(outer, &cpu, &fd, 0))
+			return failed("MAP_FAILED", "make exception rings");
+	}
+	return {};
+}
+
+Result<void> Datapath::map_slots()
+{
+	slots_ = SlotsMapping(bpf_map__fd(skeleton_->maps.stats_map), PROT_READ | PROT_WRITE).slots;
+	if (!slots_)
+		return failed("MAP_FAILED", "map stats_map");
+	return {};
+}
+
+vx_control *Datapath::control()
+{
+	return &skeleton_->bss->control;
+}
+
+int Datapath::map_fd(const char *name) const
+{
+	return bpf_object__find_map_fd_by_name(skeleton_->obj, name);
+}
+
+void Datapath::bump_generation()
+{
+	__atomic_fetch_add(&control()->generation, 1, __ATOMIC_RELEASE);
+}
+
+Result<void> Datapath::set_allowlist(const AllowlistTables *tables)
+{
+	int outers[] = {map_fd("ip_allowlist"), map_fd("prefix_allow"), map_fd("ip_allowlist6"), map_fd("prefix_allow6")};
+	const uint32_t flags[] = {VX_ALLOW_EXACT4, VX_ALLOW_PREFIX4, VX_ALLOW_EXACT6, VX_ALLOW_PREFIX6};
+	uint32_t old_set = control()->allowlist & VX_ALLOW_SET, set = old_set ^ VX_ALLOW_SET, selector = set;
+
+	if (tables) {
+		Result<Fd> made[] = {
+			make_table<uint32_t>(BPF_MAP_TYPE_HASH, "vx_exact4", tables->exact4, 0),
+			make_table<vx_prefix4>(BPF_MAP_TYPE_LPM_TRIE, "vx_prefix4", tables->prefix4, BPF_F_NO_PREALLOC),
+			make_table<vx_addr>(BPF_MAP_TYPE_HASH, "vx_exact6", tables->exact6, 0),
+			make_table<vx_prefix6>(BPF_MAP_TYPE_LPM_TRIE, "vx_prefix6", tables->prefix6, BPF_F_NO_PREALLOC),
+		};
+		const bool filled[] = {!tables->exact4.empty(), !tables->prefix4.empty(), !tables->exact6.empty(),
+				       !tables->prefix6.empty()};
+
+		selector |= VX_ALLOW_ENFORCE;
+		for (int i = 0; i < 4; i++) {
+			if (!made[i])
+				return made[i].error();
+			int fd = made[i]->get();
+
+			if (bpf_map_update_elem(outers[i], &set, &fd, 0))
+				return failed("MAP_FAILED", "put allowlist table in place");
+			if (filled[i])
+				selector |= flags[i];
+		}
+	}
+	__atomic_store_n(&control()->allowlist, selector, __ATOMIC_RELEASE);
+	bump_generation();
+	wait_for_softirqs();  // nobody looks at the old tables any more
+	for (int outer : outers)
+		bpf_map_delete_elem(outer, &old_set);
+	return {};
+}
+
+Result<void> Datapath::set_rules(std::span<const Rule> rules)
+{
+	int fd = map_fd("nat_map");
+	std::vector<vx_rule_key> stale;
+	std::unordered_set<uint32_t> wanted;
+	vx_rule_key key, *previous = nullptr;
+	uint32_t protocols = 0;
+	auto word = [](const vx_rule_key &rule_key) { return std::bit_cast<uint32_t>(rule_key); };
+
+	for (const Rule &rule : rules)
+		wanted.insert(word(rule.key));
+	for (; !bpf_map_get_next_key(fd, previous, &key); previous = &key)
+		if (!wanted.contains(word(key)))
+			stale.push_back(key);
+	for (const Rule &rule : rules) {
+		if (bpf_map_update_elem(fd, &rule.key, &rule.value, 0))
+			return failed("MAP_FAILED", "set rule");
+		protocols |= rule.key.protocol == IPPROTO_TCP ? VX_RULES_TCP : VX_RULES_UDP;
+	}
+	for (const vx_rule_key &gone : stale)
+		bpf_map_delete_elem(fd, &gone);
+	__atomic_store_n(&control()->rules, protocols, __ATOMIC_RELEASE);
+	bump_generation();
+	return {};
+}
+
+// Finds what a killed daemon left pinned, if it is of this network namespace.
+Result<void> Datapath::adopt_predecessor()
+{
+	Fd interfaces(bpf_obj_get(pin("interface_map").c_str()));
+	vx_interface inside{};
+	uint32_t key = VX_INSIDE;
+	bpf_map_info info{};
+	uint32_t length = sizeof(info);
+
+	if (!interfaces || bpf_map_lookup_elem(interfaces.get(), &key, &inside))
+		return {};
+	if (inside.netns_cookie && inside.netns_cookie != netns_cookie())
+		return Error{"PIN_FAILED", "take over", 0,
+			     pin_directory_ + " holds the maps of a gateway in another network namespace"};
+	old_devmap_xmit_ = Fd(bpf_obj_get(pin("link_devmap_xmit").c_str()));
+	old_redirect_err_ = Fd(bpf_obj_get(pin("link_redirect_err").c_str()));
+	old_stats_ = Fd(bpf_obj_get(pin("stats_map").c_str()));
+	if (old_stats_ && (bpf_obj_get_info_by_fd(old_stats_.get(), &info, &length) || info.value_size != sizeof(vx_slot) ||
+			   info.max_entries != VX_SLOTS_MAX))
+		old_stats_.reset();
+	return {};
+}
+
+Result<int> Datapath::attach_xdp(int prog_fd, int ifindex, const char *name, Fd *link, bool *took_over)
+{
+	Fd old(bpf_obj_get(pin(name).c_str()));
+	LIBBPF_OPTS(bpf_link_create_opts, options, .flags = XDP_FLAGS_DRV_MODE);
+
+	if (old && link_ifindex(old.get()) == static_cast<uint32_t>(ifindex) &&
+	    !bpf_link_update(old.get(), prog_fd, nullptr)) {
+		*link = std::move(old);
+		*took_over = true;
+		return 0;
+	}
+	unlink(pin(name).c_str());
+	old.reset();
+	*link = Fd(bpf_link_create(prog_fd, ifindex, BPF_XDP, &options));
+	if (*link)
+		return 0;
+	if (errno == EBUSY || errno == EEXIST)
+		return Error{"XDP_BUSY", "attach XDP", errno, describe_attached(ifindex)};
+	if (errno == ERANGE)
+		return failed("MTU_TOO_BIG", "attach XDP");
+	return failed(errno == EOPNOTSUPP ? "NO_NATIVE_XDP" : "ATTACH_FAILED", "attach XDP");
+}
+
+Result<void> Datapath::attach_tracepoint(int prog_fd, Fd *link)
+{
+	*link = Fd(bpf_raw_tracepoint_open(nullptr, prog_fd));
+	if (!*link)
+		return failed("ATTACH_FAILED", "attach tracepoint");
+	return {};
+}
+
+Result<void> Datapath::pin_everything()
+{
+	const std::pair<const char *, int> links[] = {
+		{"link_ingress", ingress_.get()},
+		{"link_egress", egress_.get()},
+		{"link_devmap_xmit", devmap_xmit_.get()},
+		{"link_redirect_err", redirect_err_.get()},
+	};
+
+	pinned_ = true;
+	for (const char *name : kPinnedMaps) {
+		unlink(pin(name).c_str());
+		if (bpf_obj_pin(map_fd(name), pin(name).c_str()))
+			return failed("PIN_FAILED", pin(name).c_str());
+	}
+	for (auto [name, fd] : links) {
+		unlink(pin(name).c_str());
+		if (bpf_obj_pin(fd, pin(name).c_str()))
+			return failed("PIN_FAILED", pin(name).c_str());
+	}
+	return {};
+}
+
+void Datapath::settle_predecessor(Attached *attached)
+{
+	wait_for_softirqs();
+	old_devmap_xmit_.reset();
+	old_redirect_err_.reset();
+	if (!old_stats_)
+		return;
+	SlotsMapping old(old_stats_.get());
+
+	if (!old.slots)
+		return;
+	for (int direction = 0; direction < VX_DIRECTIONS; direction++) {
+		uint64_t lost = count_pending(old.slots, direction);
+		vx_counters &opening = slots_[VX_CPUS_MAX].direction[direction];
+
+		// They were received once and are lost now: both sides of this run's ledger.
+		opening.received += lost;
+		opening.dropped[VX_DROP_crash_lost] += lost;
+		attached->crash_lost[direction] = lost;
+	}
+	munmap(old.slots, slots_bytes());
+	old_stats_.reset();
+}
+
+Result<Attached> Datapath::attach()
+{
+	Attached attached;
+	bool egress_taken = false;
+	int ingress_fd = bpf_program__fd(skeleton_->progs.vx_ingress);
+	bpf_prog_info info{};
+	uint32_t length = sizeof(info);
+
+	if (auto adopted = adopt_predecessor(); !adopted)
+		return adopted.error();
+	if (bpf_obj_get_info_by_fd(ingress_fd, &info, &length))
+		return failed("ATTACH_FAILED", "read program id");
+	control()->ingress_prog_id = info.id;
+	if (auto done = attach_tracepoint(bpf_program__fd(skeleton_->progs.vx_devmap_xmit), &devmap_xmit_); !done)
+		return done.error();
+	if (auto done = attach_tracepoint(bpf_program__fd(skeleton_->progs.vx_redirect_err), &redirect_err_); !done)
+		return done.error();
+	int egress_fd = bpf_program__fd(skeleton_->progs.vx_egress);
+	if (auto done = attach_xdp(egress_fd, outside_ifindex_, "link_egress", &egress_, &egress_taken); !done)
+		return Error{done.error().code, "attach to the outside interface", done.error().err, done.error().detail};
+	if (auto done = attach_xdp(ingress_fd, inside_ifindex_, "link_ingress", &ingress_, &attached.took_over); !done)
+		return Error{done.error().code, "attach to the inside interface", done.error().err, done.error().detail};
+	settle_predecessor(&attached);
+	if (auto pinned = pin_everything(); !pinned)
+		return pinned.error();
+	return attached;
+}
+
+bool Datapath::attached() const
+{
+	return ingress_ && egress_ && link_ifindex(ingress_.get()) == static_cast<uint32_t>(inside_ifindex_) &&
+	       link_ifindex(egress_.get()) == static_cast<uint32_t>(outside_ifindex_);
+}
+
+void Datapath::stop_receiving()
+{
+	if (pinned_)
+		unlink(pin("link_ingress").c_str());
+	if (ingress_)
+		bpf_link_detach(ingress_.get());
+	ingress_.reset();
+	wait_for_softirqs();
+}
+
+void Datapath::remove()
+{
+	if (egress_)
+		bpf_link_detach(egress_.get());
+	egress_.reset();
+	devmap_xmit_.reset();
+	redirect_err_.reset();
+	if (!pinned_)
+		return;
+	for (const char *name : kPinnedMaps)
+		unlink(pin(name).c_str());
+	for (const char *name : {"link_egress", "link_devmap_xmit", "link_redirect_err"})
+		unlink(pin(name).c_str());
+	rmdir(pin_directory_.c_str());
+	pinned_ = false;
+}
+
+}  // namespace vx

@@ -1,0 +1,102 @@
+// The XDP programs and their maps as one object: loaded, filled, attached, pinned, taken over, detached.
+//
+// Made by the gateway (native/worker/gateway.h) on Node's main thread; set_allowlist may run on a thread of libuv's
+// pool, one call at a time. After a kill -9 the programs stay attached through their pinned links and go on
+// forwarding; the next daemon swaps its own programs in without a gap.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "../../bpf/abi/abi.h"
+#include "fd.h"
+#include "result.h"
+
+struct datapath;  // skeleton
+
+namespace vx {
+
+struct DatapathPlan {
+	int inside_ifindex = 0;
+	int outside_ifindex = 0;
+	std::string pin_directory;
+	bool plain_ethernet = false;
+	uint16_t vxlan_port = 0;
+	std::optional<vx_addr> local;
+	std::optional<std::vector<uint32_t>> vni_ranges;   // from, to, from, to, ...
+	std::optional<std::vector<vx_prefix6>> peers;
+	bool match_source = false;
+	bool match_destination = false;
+	std::optional<std::vector<uint8_t>> next_hop_mac;  // 6 bytes
+	bool clear_dont_fragment = false;
+	bool forward_ipv6 = false;
+	bool decrement_ttl = false;
+};
+
+// Keys as the kernel wants them (native/index.d.ts: CompiledAllowlist).
+struct AllowlistTables {
+	std::vector<uint8_t> exact4, exact6, prefix4, prefix6;
+};
+
+struct Rule {
+	vx_rule_key key;
+	vx_rule value;
+};
+
+struct Attached {
+	bool took_over = false;
+	uint64_t crash_lost[VX_DIRECTIONS] = {};
+};
+
+class Datapath {
+public:
+	static Result<std::unique_ptr<Datapath>> open(const DatapathPlan &plan);
+	~Datapath();
+
+	// nullptr: everything is allowed. The new list is complete before one store puts it in force.
+	Result<void> set_allowlist(const AllowlistTables *tables);
+	Result<void> set_rules(std::span<const Rule> rules);
+	// Attaches or takes over. interface_map must have been filled.
+	Result<Attached> attach();
+	// Takes the inside program off and waits until the kernel is done with every packet it had redirected.
+	void stop_receiving();
+	// The rest, and the pins.
+	void remove();
+	bool attached() const;
+
+	vx_slot *slots() { return slots_; }
+	static constexpr size_t slots_bytes() { return sizeof(vx_slot) * VX_SLOTS_MAX; }
+	vx_control *control();
+	int map_fd(const char *name) const;
+
+private:
+	Datapath() = default;
+	Result<void> load(const DatapathPlan &plan);
+	Result<void> fill_filters(const DatapathPlan &plan);
+	Result<void> make_exception_rings();
+	Result<void> map_slots();
+	Result<int> attach_xdp(int prog_fd, int ifindex, const char *pin, Fd *link, bool *took_over);
+	Result<void> attach_tracepoint(int prog_fd, Fd *link);
+	Result<void> pin_everything();
+	Result<void> adopt_predecessor();
+	void settle_predecessor(Attached *attached);
+	void bump_generation();
+	std::string pin(const char *name) const { return pin_directory_ + "/" + name; }
+
+	struct datapath *skeleton_ = nullptr;
+	std::string pin_directory_;
+	int inside_ifindex_ = 0, outside_ifindex_ = 0;
+	vx_slot *slots_ = nullptr;
+	Fd claim_, ingress_, egress_, devmap_xmit_, redirect_err_;
+	Fd old_stats_, old_devmap_xmit_, old_redirect_err_;
+	bool pinned_ = false;
+};
+
+// Returns once every CPU has left the softirq it may have been in: synchronize_rcu() for user space.
+void wait_for_softirqs();
+
+}  // namespace vx

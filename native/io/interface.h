@@ -1,0 +1,32 @@
+// Facts about this host and its interfaces, for the control plane. Called on Node's main thread.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "result.h"
+
+namespace vx {
+
+struct InterfaceFacts {
+	int ifindex;
+	uint8_t mac[6];
+	uint32_t mtu;
+	std::string driver;
+	bool carrier;
+	uint32_t rx_queues;
+};
+
+// nullopt: there is no interface of that name in this network namespace.
+std::optional<InterfaceFacts> interface_facts(const std::string &name);
+
+// Makes `directory` exist on a bpffs. Returns the mount point when one had to be mounted, else "".
+Result<std::string> ensure_bpffs(const std::string &directory);
+// Unmounts what ensure_bpffs mounted, if nothing is pinned there any more.
+void release_bpffs(const std::string &mount_point);
+
+// Whether the effective set holds the capability (linux/capability.h).
+bool has_capability(unsigned capability);
+
+}  // namespace vx

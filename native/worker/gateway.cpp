@@ -1,0 +1,75 @@
+// See gateway.h.
+#include "gateway.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace vx {
+
+Result<std::unique_ptr<Gateway>> Gateway::open(const DatapathPlan &datapath, const WorkerPlan &worker,
+					       uint32_t inside_queues)
+{
+	std::unique_ptr<Gateway> self(new Gateway);
+	auto opened = Datapath::open(datapath);
+
+	if (!opened)
+		return opened.error();
+	self->plan_ = datapath;
+	self->worker_plan_ = worker;
+	self->inside_queues_ = std::min<uint32_t>(inside_queues, VX_QUEUES_MAX);
+	self->datapath_ = std::move(*opened);
+	return self;
+}
+
+Result<Attached> Gateway::attach()
+{
+	ExceptionWorkerConfig config{};
+
+	config.inside_ifindex = plan_.inside_ifindex;
+	config.outside_ifindex = plan_.outside_ifindex;
+	config.inside_queues = inside_queues_;
+	config.cpu = worker_plan_.cpu;
+	config.batch = worker_plan_.batch;
+	config.busy = worker_plan_.busy;
+	config.follow_routes = !plan_.next_hop_mac;
+	if (plan_.next_hop_mac)
+		memcpy(config.fixed_mac, plan_.next_hop_mac->data(), sizeof(config.fixed_mac));
+	config.xsks_fd = datapath_->map_fd("worker_sockets");
+	config.routes4_fd = datapath_->map_fd("routes4");
+	config.routes6_fd = datapath_->map_fd("routes6");
+	config.neighbours_fd = datapath_->map_fd("neighbours");
+	config.interface_fd = datapath_->map_fd("interface_map");
+	config.fragments_fd = datapath_->map_fd("fragments");
+	config.exception_rings_fd = datapath_->map_fd("percpu_ringbufs");
+	config.samples_fd = datapath_->map_fd("packet_ringbuf");
+	config.control = datapath_->control();
+	config.slot = &datapath_->slots()[VX_CPUS_MAX];
+	auto started = ExceptionWorker::start(config);
+	if (!started)
+		return started.error();
+	worker_ = std::move(*started);
+	auto attached = datapath_->attach();
+	if (!attached)
+		worker_.reset();
+	return attached;
+}
+
+void Gateway::stop(std::span<uint8_t> into)
+{
+	datapath_->stop_receiving();
+	worker_.reset();
+	memcpy(into.data(), datapath_->slots(), std::min(into.size(), Datapath::slots_bytes()));
+	datapath_->remove();
+}
+
+std::vector<WorkerEvent> Gateway::drain_events()
+{
+	return worker_ ? worker_->drain_events() : std::vector<WorkerEvent>{};
+}
+
+WorkerSnapshot Gateway::snapshot()
+{
+	return worker_ ? worker_->snapshot() : WorkerSnapshot{};
+}
+
+}  // namespace vx

@@ -1,0 +1,42 @@
+// The gateway: the programs in the kernel and the worker beside them, started and stopped in the order that loses
+// nothing. Made by the addon (native/addon) on Node's main thread.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "../io/datapath.h"
+#include "exception_worker.h"
+
+namespace vx {
+
+struct WorkerPlan {
+	int cpu = 0;
+	uint32_t batch = 64;
+	bool busy = false;
+};
+
+class Gateway {
+public:
+	static Result<std::unique_ptr<Gateway>> open(const DatapathPlan &datapath, const WorkerPlan &worker,
+						     uint32_t inside_queues);
+	Datapath &datapath() { return *datapath_; }
+	// The worker first, so that routes and neighbours are known to the first packet.
+	Result<Attached> attach();
+	// Takes the inside program off, lets the worker finish, copies the final counters into `into`, removes the rest.
+	void stop(std::span<uint8_t> into);
+	std::vector<WorkerEvent> drain_events();
+	WorkerSnapshot snapshot();
+
+private:
+	Gateway() = default;
+	DatapathPlan plan_;
+	WorkerPlan worker_plan_;
+	uint32_t inside_queues_ = 1;
+	// Destroyed in reverse: the worker uses the maps.
+	std::unique_ptr<Datapath> datapath_;
+	std::unique_ptr<ExceptionWorker> worker_;
+};
+
+}  // namespace vx
