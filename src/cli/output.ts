@@ -1,5 +1,5 @@
 // How the command line speaks: results on standard output, messages on standard error, JSON when asked. Main thread.
-import { problemLine, VxpipeError } from "../pipeline/errors.js";
+import { printable, problemLine, VxpipeError } from "../pipeline/errors.js";
 
 export interface Format {
   json: boolean;
@@ -24,7 +24,7 @@ export function fail(format: Format, error: unknown): number {
     process.stderr.write(problems.map((problem) => `${problemLine(problem)}\n`).join(""));
     if (problems.length > 20) process.stderr.write(`vxpipe: ${message}\n`);
   } else {
-    process.stderr.write(`vxpipe: ${message}\n  ${hint}\n`);
+    process.stderr.write(`vxpipe: ${known === error ? printable(message) : message}\n  ${hint}\n`);
   }
   return known.exitCode;
 }

@@ -65,7 +65,6 @@ const kinds = {
   MAP_FAILED: { exit: exit.failed, hint: "The kernel refused a BPF map; the detail is the kernel's own." },
   MTU_TOO_BIG: { exit: exit.failed, hint: "Lower the MTU of the inside interface to what its driver allows with XDP." },
   NATIVE_FAILED: { exit: exit.failed, hint: "The packet path refused; the detail is the kernel's own." },
-  NODE_TOO_OLD: { exit: exit.failed, hint: "Install Node.js 20 or newer." },
   NOT_FROM_HERE: { exit: exit.failed, hint: "Changes go through the daemon's Unix socket (control.socket)." },
   NOT_FOUND: { exit: exit.notFound, hint: "See the routes in docs/API.md." },
   NO_NATIVE_XDP: {
@@ -76,7 +75,7 @@ const kinds = {
   PIN_FAILED: { exit: exit.failed, hint: "Check that state.bpffs is a bpffs this process may write." },
   REQUEST_INVALID: { exit: exit.usage, hint: "See vxpipe --help." },
   RULE_EXISTS: { exit: exit.failed, hint: "Remove the other rule first: vxpipe nat rule remove." },
-  RULE_INVALID: { exit: exit.usage, hint: "Give --protocol udp|tcp|any, --port 1 to 65535 and --to ADDRESS:PORT." },
+  RULE_INVALID: { exit: exit.usage, hint: "Give --protocol udp, tcp or any, --port 1 to 65535 and --to ADDRESS:PORT." },
   RULE_NOT_FOUND: { exit: exit.notFound, hint: "See the rules: vxpipe nat rule list." },
   SOCKET_UNUSABLE: { exit: exit.failed, hint: "Choose another path in control.socket." },
   STATE_UNWRITABLE: { exit: exit.failed, hint: "Make state.directory writable, or choose another." },
@@ -111,7 +110,18 @@ export class VxpipeError extends Error {
 
 /** `FILE:LINE:COL: message`, as compilers and editors have it. */
 export function problemLine(problem: Problem): string {
-  return `${problem.file}:${problem.line}:${problem.column}: ${problem.message}`;
+  return `${printable(problem.file)}:${problem.line}:${problem.column}: ${printable(problem.message)}`;
+}
+
+const messageMax = 500;
+
+/** Messages quote files, and files may be hostile: no control character reaches a terminal, no line grows without end. */
+export function printable(text: string): string {
+  const short = text.length > messageMax ? `${text.slice(0, messageMax - 3)}...` : text;
+  return short.replace(
+    /[\0-\x1f\x7f-\x9f]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
 }
 
 /** What a system call's error means, in words, without Node's stack of names. */

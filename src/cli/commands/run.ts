@@ -2,7 +2,7 @@
 // the final statistics. Main thread; packets never come here.
 import { listenPort, listenSocket } from "../../api/server.js";
 import { EventLog } from "../../pipeline/events.js";
-import { exit } from "../../pipeline/errors.js";
+import { exit, VxpipeError } from "../../pipeline/errors.js";
 import { Lifecycle } from "../../pipeline/lifecycle.js";
 import { LiveLine, liveText } from "../../telemetry/live-line.js";
 import { makeLog } from "../../telemetry/log.js";
@@ -46,7 +46,8 @@ export async function run(file: string, format: Format): Promise<number> {
   line.end();
   const { statistics, faults } = await life.stop();
   print(format, statistics, () => statisticsText(statistics));
-  return faults.length === 0 ? exit.ok : exit.failed;
+  if (faults.length > 0) throw new VxpipeError("LEDGER_UNBALANCED", faults.join("; "));
+  return exit.ok;
 }
 
 /** SIGTERM and SIGINT end the run, a second one at once; SIGHUP reloads. */

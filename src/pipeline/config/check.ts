@@ -80,13 +80,16 @@ function semanticProblems(value: Json, document: ConfigDocument, bad: Set<string
   const inside = get("/inside/interface");
   const outside = get("/outside/interface");
   if (typeof inside === "string" && inside === outside) {
-    problems.push(document.problem("/outside/interface", "value", `outside.interface is the inside interface: ${inside}`));
+    problems.push(
+      document.problem("/outside/interface", "value", `outside.interface is the inside interface: ${inside}`),
+    );
   }
   const listed = get("/allowlist/file");
   if (typeof listed === "string") {
     const path = resolve(directory, listed);
     const wrong = unreadable(path);
-    if (wrong !== null) problems.push(document.problem("/allowlist/file", "value", `allowlist.file: ${path}: ${wrong}`));
+    if (wrong !== null)
+      problems.push(document.problem("/allowlist/file", "value", `allowlist.file: ${path}: ${wrong}`));
   }
   const rules = get("/nat/destination");
   if (Array.isArray(rules)) problems.push(...ruleProblems(rules, document, bad));

@@ -3,7 +3,18 @@
 // The conversion is our own instead of the library's toJS(), because a configuration may be hostile: aliases are
 // counted and may not go in circles, depth is bounded, duplicate keys are found in linear time (the library compares
 // every pair of keys), keys must be scalars.
-import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, type Document, type Node, type Pair, type YAMLError } from "yaml";
+import {
+  isAlias,
+  isMap,
+  isScalar,
+  isSeq,
+  LineCounter,
+  parseDocument,
+  type Document,
+  type Node,
+  type Pair,
+  type YAMLError,
+} from "yaml";
 import type { Problem } from "../errors.js";
 
 const bytesMax = 1024 * 1024;

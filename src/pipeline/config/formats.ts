@@ -123,7 +123,8 @@ export const formats: Record<string, (text: string) => string | null> = {
     if (endpoint === null) return `"${text}" is not ADDRESS:PORT such as 192.0.2.1:8081`;
     const address = parseAddress(endpoint.host);
     if (address === null) return `"${endpoint.host}" is not an IPv4 address`;
-    if (!isMappedIpv4(address) || endpoint.host.includes(":")) return `${endpoint.host}: static rules translate IPv4 only`;
+    if (!isMappedIpv4(address) || endpoint.host.includes(":"))
+      return `${endpoint.host}: static rules translate IPv4 only`;
     const special = explainSpecial(address);
     if (special !== null) return `${endpoint.host} is ${special}`;
     return explainPort(endpoint.port, 1);

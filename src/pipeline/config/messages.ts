@@ -75,7 +75,9 @@ function valueMessage(error: ErrorObject, schema: Annotated): string {
 
 function typeWords(schema: Annotated): string {
   const keys = Object.keys(schema.properties ?? {});
-  return schema.type === "object" ? `a section with the keys ${orList(keys).replace(/ or /, " and ")}` : "something else";
+  return schema.type === "object"
+    ? `a section with the keys ${orList(keys).replace(/ or /, " and ")}`
+    : "something else";
 }
 
 export function unknownKey(key: string, section: string, known: readonly string[]): string {

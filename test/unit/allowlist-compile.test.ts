@@ -1,0 +1,222 @@
+// Allowlist texts to tables: the right addresses, or every wrong entry with its place.
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import fc from "fast-check";
+import { IPv4, IPv4CidrRange, IPv6 } from "ip-num";
+import { compileAllowlist, type Compiled } from "../../src/pipeline/allowlist/compile.js";
+import { formatAddress, parseEntry } from "../../src/pipeline/allowlist/entry.js";
+import { AllowlistLoader } from "../../src/pipeline/allowlist/load.js";
+import { shapes, texts } from "../../src/pipeline/allowlist/table.js";
+
+const root = new URL("../../../", import.meta.url).pathname;
+
+function compiled(text: string): Compiled {
+  const result = compileAllowlist(Buffer.from(text), "list");
+  assert.ok(result.ok, JSON.stringify(result));
+  return result.value;
+}
+
+function problems(text: string): string[] {
+  const result = compileAllowlist(Buffer.from(text), "list");
+  assert.ok(!result.ok, "it was taken");
+  return result.problems.map(({ line, column, message }) => `${line}:${column}: ${message}`);
+}
+
+test("text with comments, blanks, a byte order mark and CRLF is understood", () => {
+  const { entries } = compiled("\ufeff# head\r\n  192.0.2.1\t# one\r\n\r\n2001:DB8::1\r\n198.51.100.0/24");
+  assert.deepEqual([...texts(entries)], ["192.0.2.1", "198.51.100.0/24", "2001:db8::1"]);
+});
+
+test("both lists of the seed format count, and duplicates count once", () => {
+  const { entries, count } = compiled(
+    '{"version":1,"total_ips":3,"organizations":[{"name":"org-01","ips":["192.0.2.1","192.0.2.2"]}],"flat_ip_list":["192.0.2.2","192.0.2.3"]}',
+  );
+  assert.deepEqual([...texts(entries)], ["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+  assert.equal(count, 3);
+});
+
+test("a total_ips that is not the number of entries is a warning, not an error", () => {
+  assert.deepEqual(compiled('{"total_ips":9,"flat_ip_list":["192.0.2.1"]}').warnings, [
+    "total_ips says 9, the file lists 1 different entries",
+  ]);
+});
+
+test("entries that a prefix covers are listed but not given to the kernel", () => {
+  const { entries, compiled: kernel } = compiled(
+    "10.0.0.0/8\n10.1.0.0/16\n10.1.2.3\n11.0.0.1\n2001:db8::/32\n2001:db8::1\n",
+  );
+  assert.equal([...texts(entries)].length, 6);
+  assert.deepEqual([...texts(kernel)], ["11.0.0.1", "10.0.0.0/8", "2001:db8::/32"]);
+});
+
+test("an IPv4 address in IPv6 clothes is the IPv4 address", () => {
+  assert.deepEqual(
+    [...texts(compiled("::ffff:192.0.2.1\n::ffff:198.51.100.0/120\n").entries)],
+    ["192.0.2.1", "198.51.100.0/24"],
+  );
+});
+
+test("prefix records are laid out as the ABI has them", () => {
+  assert.deepEqual([...compiled("10.128.0.0/9").entries.prefix4], [9, 0, 0, 0, 10, 128, 0, 0]);
+  assert.equal(shapes.prefix6.bytes, 20);
+});
+
+test("every wrong line of a text is reported with line and column", () => {
+  assert.deepEqual(problems("192.0.2.1\n192.0.2.256\n  # fine\n  foo # bar\n10.0.0.0/33\n1.2.3.4 5.6.7.8\n"), [
+    '2:1: "192.0.2.256" is not an IP address or prefix',
+    '4:3: "foo" is not an IP address or prefix',
+    '5:1: "10.0.0.0/33": the prefix length is a number from 0 to 32',
+    '6:1: "1.2.3.4 5.6.7.8" is not an IP address or prefix',
+  ]);
+});
+
+test("every wrong entry of a JSON file is reported with line and column", () => {
+  const text =
+    '{"organizations": [\n  {"name": "a", "ips": ["192.0.2.1", "x"]},\n  {"name": "b"},\n  {"ips": [7]}],\n "flat_ip_list": {}}';
+  assert.deepEqual(problems(text), [
+    '2:39: "x" is not an IP address or prefix',
+    "3:3: organizations.1 has no ips",
+    "4:12: an entry must be a string in quotes, not 7",
+    "5:18: flat_ip_list must be an array",
+  ]);
+});
+
+test("JSON that ends early is reported where it ends", () => {
+  assert.deepEqual(problems('{"flat_ip_list": [\n"192.0.2.1",'), ["2:13: the JSON text ends too early"]);
+});
+
+test("JSON without any list is not an allowlist", () => {
+  assert.deepEqual(problems("{}"), ["1:1: has neither organizations nor flat_ip_list"]);
+  assert.deepEqual(problems('["192.0.2.1"]'), ["1:1: the file must be an object"]);
+});
+
+test("an empty text is an empty list", () => {
+  assert.equal(compiled("").count, 0);
+  assert.equal(compiled("# nothing\n").count, 0);
+});
+
+test("the example has 324 addresses of 16 organizations, all documentation or private", () => {
+  const bytes = readFileSync(`${root}allowlists/example.json`);
+  const { organizations } = JSON.parse(bytes.toString()) as { organizations: unknown[] };
+  assert.equal(organizations.length, 16);
+  const { entries, count, warnings } = compiled(bytes.toString());
+  assert.equal(count, 324);
+  assert.deepEqual(warnings, []);
+  const allowed = [
+    "192.0.2.0/24",
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+  ].map((text) => IPv4CidrRange.fromCidr(text));
+  for (const text of texts(entries))
+    assert.ok(
+      allowed.some((range) => range.contains(new IPv4(text))),
+      text,
+    );
+});
+
+const strangeAddress = fc.stringMatching(/^[0-9a-f:./%]{0,20}$/);
+
+test("an IPv4 text is taken exactly when ip-num takes it, with the same value", () => {
+  const octets = fc.array(fc.oneof(fc.nat(300).map(String), fc.constantFrom("", "01", "00", "-1")), {
+    minLength: 3,
+    maxLength: 5,
+  });
+  fc.assert(
+    fc.property(
+      fc.oneof(
+        fc.ipV4(),
+        octets.map((parts) => parts.join(".")),
+        strangeAddress,
+      ),
+      (text) => {
+        fc.pre(!text.includes(":") && !text.includes("/"));
+        let value: bigint | null = null;
+        try {
+          value = new IPv4(text).getValue();
+        } catch {
+          // Not an address.
+        }
+        const entry = parseEntry(text);
+        assert.equal(typeof entry === "string", value === null, text);
+        if (typeof entry === "string" || value === null) return;
+        assert.equal(BigInt(new DataView(entry.address.buffer).getUint32(0)), value);
+      },
+    ),
+    { numRuns: 3000 },
+  );
+});
+
+test("an IPv6 text has the value that ip-num gives it", () => {
+  fc.assert(
+    fc.property(fc.ipV6(), (text) => {
+      const entry = parseEntry(text);
+      assert.ok(typeof entry !== "string", String(entry));
+      const value = new IPv6(text).getValue();
+      const mapped = value >> 32n === 0xffffn;
+      const bytes = mapped ? [...new Uint8Array(10), 255, 255, ...entry.address] : [...entry.address];
+      assert.equal(BigInt(`0x${Buffer.from(bytes).toString("hex")}`), value);
+    }),
+    { numRuns: 2000 },
+  );
+});
+
+test("what an entry is written as is read as the same entry", () => {
+  fc.assert(
+    fc.property(fc.oneof(fc.ipV4(), fc.ipV6()), (text) => {
+      const entry = parseEntry(text);
+      assert.ok(typeof entry !== "string");
+      assert.deepEqual(parseEntry(formatAddress(entry.address)), entry);
+    }),
+  );
+});
+
+test("strange text never throws", () => {
+  fc.assert(
+    fc.property(fc.oneof(fc.string(), strangeAddress), (text) => void parseEntry(text)),
+    { numRuns: 3000 },
+  );
+  fc.assert(
+    fc.property(fc.oneof(fc.string(), fc.json()), (text) => void compileAllowlist(Buffer.from(text), "x")),
+    { numRuns: 2000 },
+  );
+});
+
+test("the tables hold exactly the addresses that the entries allow", () => {
+  // Few bits, so that prefixes overlap often: 10.0.0.0/27 and below, addresses within.
+  const entry = fc
+    .tuple(fc.nat(31), fc.integer({ min: 27, max: 32 }))
+    .map(([host, length]) => `10.0.0.${host}/${length}`);
+  fc.assert(
+    fc.property(fc.array(entry, { maxLength: 12 }), (list) => {
+      const { compiled: kernel } = compiled(list.join("\n"));
+      const ranges = list.map((text) => IPv4CidrRange.fromCidr(text));
+      const tables = [...texts(kernel)].map((text) => IPv4CidrRange.fromCidr(text.includes("/") ? text : `${text}/32`));
+      for (let host = 0; host < 32; host++) {
+        const address = new IPv4(`10.0.0.${host}`);
+        const hits = tables.filter((range) => range.contains(address)).length;
+        assert.ok(hits <= 1, "two records for one address");
+        assert.equal(
+          hits === 1,
+          ranges.some((range) => range.contains(address)),
+          `10.0.0.${host}`,
+        );
+      }
+    }),
+  );
+});
+
+test("a Piscina task compiles the same and hands its tables over", async () => {
+  const loader = new AllowlistLoader();
+  try {
+    const { entries, compiled: kernel } = await loader.fromText(Buffer.from("192.0.2.1\n192.0.2.0/24\n"), "list");
+    assert.deepEqual([[...texts(entries)], [...texts(kernel)]], [["192.0.2.1", "192.0.2.0/24"], ["192.0.2.0/24"]]);
+    await assert.rejects(loader.fromText(Buffer.from("x\n"), "list"), { code: "ALLOWLIST_INVALID" });
+    await assert.rejects(loader.fromFile("/nonexistent/list"), { code: "ALLOWLIST_UNREADABLE" });
+  } finally {
+    await loader.close();
+  }
+});
