@@ -248,8 +248,12 @@ void XskTransmitter::reap(Umem &umem)
 	const uint32_t producer = completion_.producer();
 	if (consumer == producer)
 		return;
-	for (; consumer != producer; consumer++, in_kernel_--)
+	for (; consumer != producer; consumer++) {
+		if (completion_[consumer] == kNoAddress)
+			continue;  // taken back earlier
 		umem.put(completion_[consumer]);
+		in_kernel_--;
+	}
 	completion_.set_consumer(consumer);
 }
 

@@ -13,7 +13,9 @@
 // - EBUSY: the descriptor it stopped at was consumed, completed and lost. EAGAIN, ENOBUFS: it is still queued.
 //   ENETDOWN, ENXIO: nothing was looked at.
 // - Nothing but a kick reads the TX ring, so between kicks queued descriptors may be rewritten. One with an
-//   impossible address is skipped and never completed: that is how queued frames are taken back.
+//   impossible address is never sent: that is how queued frames are taken back. Kernels differ in the rest: 6.1
+//   passes over all of them at once, 6.18 over one a kick and completes it with the address it found. So a kick
+//   that succeeds may have achieved nothing but one of those; and completions with that address are ignored.
 // Sources: Documentation/networking/af_xdp.rst, net/xdp/xsk.c, net/core/dev.c (__dev_direct_xmit).
 #pragma once
 

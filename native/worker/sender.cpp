@@ -13,6 +13,7 @@ namespace vx {
 namespace {
 
 constexpr int kKicksWithoutProgress = 16;
+constexpr int kKicksMax = 4096;  // several rings full: refused frames and ones taken back cost a kick each
 constexpr uint64_t kStallNsMax = 1000000000;  // a driver that takes nothing for this long has refused
 constexpr uint32_t kIpv6HeaderBytes = 40;
 
@@ -150,7 +151,7 @@ void Sender::flush(uint64_t now_ns)
 {
 	const auto on_fate = [this](TxFate fate, uint32_t length, uint32_t group) { tell(fate, length, group); };
 	refusal_known_ = false;
-	for (int idle = 0; idle < kKicksWithoutProgress;) {
+	for (int idle = 0, kicks = 0; idle < kKicksWithoutProgress && kicks < kKicksMax; kicks++) {
 		transmitter_.reap(umem_);
 		fill_ring();
 		if (!backlogged())
@@ -159,12 +160,9 @@ void Sender::flush(uint64_t now_ns)
 		const int err = transmitter_.kick(on_fate);
 		if (err == ENETDOWN || err == ENXIO)
 			return abandon(VX_DROP_carrier_down);
-		if (transmitter_.queued() != before) {
-			idle = 0;
+		if (transmitter_.queued() != before)
 			stalled_since_ns_ = 0;
-		} else {
-			idle++;
-		}
+		idle = err && transmitter_.queued() == before ? idle + 1 : 0;
 	}
 	transmitter_.reap(umem_);
 	if (!backlogged())

@@ -1,0 +1,159 @@
+// AF_XDP transmission against a driver that refuses: what the kernel says after a kick must give every frame its one
+// fate, also where its consumer index lags behind. The far end counts what really left.
+#include <net/if.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "../io/xsk.h"
+#include "worker_bed.h"
+
+namespace vx::test {
+namespace {
+
+class XskTransmission : public WorkerBed {
+protected:
+	static constexpr uint32_t kFrames = 2048;
+
+	void SetUp() override
+	{
+		WorkerBed::SetUp();
+		auto umem = Umem::create(kFrames);
+		ASSERT_TRUE(umem);
+		umem_ = std::make_unique<Umem>(std::move(*umem));
+		auto receiver = XskReceiver::open(*umem_, if_nametoindex("in0"), 0, 16, -1);
+		ASSERT_TRUE(receiver) << receiver.error().op;
+		receiver_ = std::make_unique<XskReceiver>(std::move(*receiver));
+		auto transmitter = XskTransmitter::open(if_nametoindex("out0"), receiver_->fd());
+		ASSERT_TRUE(transmitter) << transmitter.error().op;
+		transmitter_ = std::make_unique<XskTransmitter>(std::move(*transmitter));
+	}
+	void queue(uint32_t count)
+	{
+		for (uint32_t i = 0; i < count; i++) {
+			const Bytes packet = make_ipv4({.number = next_});
+			const Frame frame{umem_->take(), static_cast<uint32_t>(14 + packet.size())};
+			uint8_t *bytes = umem_->at(frame.address);
+			memset(bytes, 0, 14);
+			memcpy(bytes, "\x02\x00\x00\x00\x00\x02\x02\x00\x00\x00\x00\x01\x08\x00", 14);
+			memcpy(bytes + 14, packet.data(), packet.size());
+			transmitter_->queue(frame, next_++);
+		}
+	}
+	auto tell()
+	{
+		return [this](TxFate fate, uint32_t length, uint32_t tag) {
+			EXPECT_EQ(length, 66u);
+			EXPECT_EQ(tag, told_++) << "fates are told in order, none twice";
+			fates_[static_cast<int>(fate)]++;
+		};
+	}
+	int kick()
+	{
+		const int err = transmitter_->kick(tell());
+		transmitter_->reap(*umem_);
+		return err;
+	}
+	uint32_t sent() { return fates_[static_cast<int>(TxFate::sent)]; }
+	uint32_t refused() { return fates_[static_cast<int>(TxFate::refused)]; }
+	void far_link(const char *state)
+	{
+		far_.in([state] { shell(std::string("ip link set far0 ") + state); });
+	}
+
+	std::unique_ptr<Umem> umem_;
+	std::unique_ptr<XskReceiver> receiver_;
+	std::unique_ptr<XskTransmitter> transmitter_;
+	uint32_t next_ = 0;
+	uint32_t told_ = 0;
+	uint32_t fates_[3] = {};
+};
+
+TEST_F(XskTransmission, WithoutACarrierEveryFrameIsRefusedNoneIsSentAndNoneIsForgotten)
+{
+	far_link("down");
+	queue(1000);
+	for (int i = 0; i < 1000; i++)
+		ASSERT_EQ(kick(), EBUSY);
+	EXPECT_EQ(refused(), 1000u);
+	EXPECT_EQ(transmitter_->queued(), 0u);
+	EXPECT_EQ(umem_->free_count(), kFrames) << "refused frames complete as if they had been sent";
+	far_link("up");
+	queue(10);
+	EXPECT_EQ(kick(), 0);
+	EXPECT_EQ(sent(), 10u);
+	EXPECT_EQ(arrived(10, 1).size(), 10u);
+}
+
+TEST_F(XskTransmission, FatesStayExactWhileTheCarrierComesAndGoes)
+{
+	for (int round = 0; round < 30; round++) {
+		far_link(round % 2 ? "up" : "down");
+		queue(100);
+		for (int i = 0; i < 37 + round; i++)
+			kick();
+	}
+	far_link("up");
+	while (transmitter_->queued())
+		kick();
+	EXPECT_EQ(sent() + refused(), next_);
+	EXPECT_GT(refused(), 0u);
+	EXPECT_EQ(arrived(sent(), 1).size(), sent());
+	EXPECT_EQ(umem_->free_count(), kFrames);
+}
+
+TEST_F(XskTransmission, FramesTakenBackFromADownInterfaceAreNeverSent)
+{
+	shell("ip link set out0 down");
+	for (int round = 0; round < 5; round++) {
+		queue(150);
+		ASSERT_EQ(kick(), ENETDOWN);
+		transmitter_->take_back(*umem_, tell());
+		EXPECT_EQ(umem_->free_count(), kFrames);
+	}
+	EXPECT_EQ(fates_[static_cast<int>(TxFate::taken_back)], 750u);
+	shell("ip link set out0 up");
+	usleep(100000);
+	queue(200);
+	while (transmitter_->queued())
+		kick();
+	EXPECT_EQ(sent(), 200u);
+	EXPECT_EQ(arrived(200, 1).size(), 200u);
+	EXPECT_TRUE(arrived().empty());
+}
+
+TEST_F(XskTransmission, FramesTakenBackBetweenRefusalsDoNotShiftAnothersFate)
+{
+	far_link("down");
+	for (int round = 0; round < 40; round++) {
+		queue(20);
+		for (int i = 0; i < 5; i++)
+			ASSERT_EQ(kick(), EBUSY);
+		transmitter_->take_back(*umem_, tell());
+		queue(3);
+		if (round % 4 == 3)
+			far_link(round % 8 == 3 ? "up" : "down");
+		while (transmitter_->queued())
+			kick();
+		if (round % 8 == 3)
+			far_link("down");
+	}
+	EXPECT_EQ(told_, next_);
+	EXPECT_GT(sent(), 0u);
+	EXPECT_EQ(arrived(sent(), 1).size(), sent());
+	EXPECT_EQ(umem_->free_count(), kFrames);
+}
+
+TEST_F(XskTransmission, AFullRingTakesNoMoreUntilItIsKicked)
+{
+	while (transmitter_->has_room())
+		queue(1);
+	EXPECT_EQ(transmitter_->queued(), 1024u);
+	while (transmitter_->queued())
+		kick();
+	EXPECT_EQ(sent(), 1024u);
+	EXPECT_TRUE(transmitter_->has_room());
+}
+
+}  // namespace
+}  // namespace vx::test
