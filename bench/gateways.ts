@@ -3,9 +3,10 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { ADDRESS, Bed } from "../test/bed/bed.js";
+import { ADDRESS, Bed, MAC } from "../test/bed/bed.js";
+import type { Background } from "../test/bed/command.js";
 import { type Config, Daemon } from "../test/bed/daemon.js";
-import { Bare, Sink } from "../test/bed/tools.js";
+import { Bare, Sink, tool } from "../test/bed/tools.js";
 
 /** 324 inner sources, all on the allowlist. */
 export const SOURCES = "10.0.0.1-10.0.0.254,10.0.1.1-10.0.1.70";
@@ -120,6 +121,43 @@ export class BareGateway implements Gateway {
   async end(): Promise<void> {
     this.dropped = (await this.#bare?.stop()) ?? 0;
     this.#bare = null;
+  }
+}
+
+/** The classic injector: ring buffer on the first core, one sendto a packet on the second. */
+export class ClassicGateway implements Gateway {
+  readonly name = "classic-sendto";
+  readonly cores = 2;
+  #process: Background | null = null;
+
+  private constructor(
+    readonly bed: Bed,
+    readonly sink: Sink,
+  ) {}
+
+  static async make(): Promise<ClassicGateway> {
+    const { bed, sink } = await makeBed("translated");
+    return new ClassicGateway(bed, sink);
+  }
+
+  async begin(): Promise<void> {
+    const [address = "", port = ""] = RULE_TARGET.split(":");
+    const wires = ["--inside", "in0", "--outside", "out0", "--next-hop", MAC.target];
+    const rule = ["--port", String(RULE_PORT), "--to-address", address, "--to-port", port];
+    this.#process = this.bed.start("gateway", tool("vxclassic"), [
+      ...wires,
+      "--allowed",
+      SOURCES,
+      ...rule,
+      "--cpu",
+      "1",
+    ]);
+    await this.#process.nextLine();
+  }
+
+  async end(): Promise<void> {
+    await this.#process?.stop();
+    this.#process = null;
   }
 }
 

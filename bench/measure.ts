@@ -23,7 +23,12 @@ export interface Sample {
   sent: number;
   delivered: number;
   pingPongNs: number;
+  /** Share of the time in which the sending CPU ran something else. */
+  disturbed: number;
 }
+
+const DISTURBED_SHARE = 0.02;
+const REPEATS_WHEN_DISTURBED = 2;
 
 function toLoad(shape: LoadShape, seconds: number): Load {
   return {
@@ -38,8 +43,18 @@ function toLoad(shape: LoadShape, seconds: number): Load {
   };
 }
 
-/** Full speed for some seconds; what arrived, over the time it took to send. */
+/** Full speed for some seconds; what arrived, over the time it took to send. A run during which the CPU did
+ * something else is repeated; when the host gives no peace, the least disturbed counts. */
 export async function measureLoad(gateway: Gateway, shape: LoadShape, seconds: number): Promise<Sample> {
+  let best = await measureOnce(gateway, shape, seconds);
+  for (let again = 0; again < REPEATS_WHEN_DISTURBED && best.disturbed > DISTURBED_SHARE; again++) {
+    const next = await measureOnce(gateway, shape, seconds);
+    if (next.disturbed < best.disturbed) best = next;
+  }
+  return best;
+}
+
+async function measureOnce(gateway: Gateway, shape: LoadShape, seconds: number): Promise<Sample> {
   const distance = await pingPong();
   await gateway.sink.reset();
   const sent = await generate(gateway.bed, toLoad(shape, seconds));
@@ -54,6 +69,7 @@ export async function measureLoad(gateway: Gateway, shape: LoadShape, seconds: n
     sent: sent.sent,
     delivered: arrived.packets,
     pingPongNs: distance.medianNs,
+    disturbed: sent.waitedSeconds / sent.seconds,
   };
 }
 

@@ -23,6 +23,8 @@ export interface Row {
   ofBarePercent: number;
   /** Round trip of a cache line between the two CPUs beside these runs. */
   pingPongNs: { min: number; max: number };
+  /** Largest share of a run in which the sending CPU ran something else, percent: a quiet host has none. */
+  disturbedPercent: number;
 }
 
 export interface Results {
@@ -85,6 +87,7 @@ export function summarize(measured: Measured): Results {
       lossPercent: round((100 * (sent - delivered)) / sent, 3),
       ofBarePercent: round((100 * median(mpps)) / medianOf(CEILING, load, 1), 1),
       pingPongNs: { min: round(Math.min(...distances), 0), max: round(Math.max(...distances), 0) },
+      disturbedPercent: round(100 * Math.max(...samples.map((sample) => sample.disturbed)), 1),
     };
   });
   const latency = [...measured.latency].map(([name, samples]) => ({
@@ -127,8 +130,20 @@ function throughputTable(results: Results): string {
     `${row.ofBarePercent.toFixed(0)} %`,
     `${row.lossPercent} %`,
     `${row.pingPongNs.min}-${row.pingPongNs.max}`,
+    `${row.disturbedPercent} %`,
   ]);
-  const header = ["gateway", "load", "cores", "Mpps", "min-max", `to ${PEER}`, "of bare", "loss", "ping-pong ns"];
+  const header = [
+    "gateway",
+    "load",
+    "cores",
+    "Mpps",
+    "min-max",
+    `to ${PEER}`,
+    "of bare",
+    "loss",
+    "ping-pong ns",
+    "disturbed",
+  ];
   return table(header, body);
 }
 

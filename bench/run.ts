@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 
 import { ROOT, sleep } from "../test/bed/command.js";
-import { BareGateway, type Gateway, KernelGateway, ProductGateway } from "./gateways.js";
+import { BareGateway, ClassicGateway, type Gateway, KernelGateway, ProductGateway } from "./gateways.js";
 import { Ladder } from "./ladder.js";
 import { type LatencySample, type LoadShape, loadName, measureLatency, measureLoad, type Sample } from "./measure.js";
 import { cpuSecondsOf, describeHost, type Results, summarize, writeTables } from "./report.js";
@@ -90,9 +90,10 @@ async function main(): Promise<void> {
   const conntrack = await KernelGateway.make("conntrack");
   const stateless = await KernelGateway.make("stateless");
   const forward = await KernelGateway.make("forward");
+  const classic = await ClassicGateway.make();
   const bare = await BareGateway.make("redirect");
   const product = values["peers-only"] ? null : await ProductGateway.make();
-  const gateways: Gateway[] = [...conntrack, ...stateless, forward[0], bare, ...(product ? [product] : [])];
+  const gateways: Gateway[] = [...conntrack, ...stateless, forward[0], classic, bare, ...(product ? [product] : [])];
   const series = gateways.flatMap((gateway) => SHAPES.map((shape): Series => ({ gateway, shape, samples: [] })));
   const latency = new Map<string, LatencySample[]>();
   const ladder = product ? await Ladder.make(bare, product) : null;

@@ -139,7 +139,9 @@ Report send_live(const Interface &interface, const PacketPlan &plan, const Limit
 	attach(skeleton, interface);
 	Run run(skeleton, plan, limits, first);
 	Report report = {};
+	double waited_before = seconds_waited();
 	report.seconds = run.go();
+	report.waited = seconds_waited() - waited_before;
 	report.generated = run.written();
 	report.sent = skeleton->bss->sent;
 	count_classes(skeleton->bss->traffic, report.generated, report.classes);

@@ -182,6 +182,19 @@ double seconds_now()
 	return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
 }
 
+double seconds_waited()
+{
+	unsigned long long running = 0;
+	unsigned long long waiting = 0;
+	FILE *file = fopen("/proc/thread-self/schedstat", "re");
+	if (!file)
+		return 0;
+	if (fscanf(file, "%llu %llu", &running, &waiting) != 2)
+		waiting = 0;
+	fclose(file);
+	return static_cast<double>(waiting) * 1e-9;
+}
+
 void pin_to_cpu(uint64_t cpu)
 {
 	cpu_set_t set;

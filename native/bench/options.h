@@ -49,6 +49,8 @@ struct Interface {
 Interface find_interface(const std::string &name);
 
 double seconds_now();
+// How long this thread has been ready to run while its CPU ran something else.
+double seconds_waited();
 void pin_to_cpu(uint64_t cpu);
 
 // Blocks every signal in the calling thread (BPF_PROG_RUN ends early on one); stop_asked() looks for SIGINT

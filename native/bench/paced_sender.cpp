@@ -80,6 +80,7 @@ Report send_paced(const Interface &interface, const PacketPlan &plan, const Limi
 	paced.frame.resize(frame_bytes(plan.inner_bytes), 0);
 	Report report = {};
 	double gap = 1e9 / limits.rate;
+	double waited_before = seconds_waited();
 	uint64_t start = now_ns();
 	while (report.generated < limits.count) {
 		uint64_t due = start + static_cast<uint64_t>(static_cast<double>(report.generated) * gap);
@@ -102,6 +103,7 @@ Report send_paced(const Interface &interface, const PacketPlan &plan, const Limi
 		}
 	}
 	report.seconds = static_cast<double>(now_ns() - start) * 1e-9;
+	report.waited = seconds_waited() - waited_before;
 	close(fd);
 	return report;
 }

@@ -20,6 +20,7 @@ struct Report {
 	uint64_t sent;      // taken by the driver
 	uint64_t classes[VX_CLASS_COUNT]; // of `sent`
 	double seconds;
+	double waited; // of these: the CPU ran something else
 };
 
 Report send_live(const Interface &interface, const PacketPlan &plan, const Limits &limits, uint64_t first);

@@ -96,10 +96,10 @@ Limits read_limits(const Options &options)
 
 void print_report(const Report &report, const PacketPlan &plan)
 {
-	printf("{\"sent\":%llu,\"generated\":%llu,\"refused\":%llu,\"seconds\":%.6f,\"pps\":%.0f,\"innerBytes\":%u,"
+	printf("{\"sent\":%llu,\"generated\":%llu,\"refused\":%llu,\"seconds\":%.6f,\"waitedSeconds\":%.6f,\"pps\":%.0f,\"innerBytes\":%u,"
 	       "\"frameBytes\":%u,\"flows\":%u,\"classes\":{",
 	       static_cast<unsigned long long>(report.sent), static_cast<unsigned long long>(report.generated),
-	       static_cast<unsigned long long>(report.generated - report.sent), report.seconds,
+	       static_cast<unsigned long long>(report.generated - report.sent), report.seconds, report.waited,
 	       report.seconds > 0 ? static_cast<double>(report.sent) / report.seconds : 0.0, plan.inner_bytes,
 	       frame_bytes(plan.inner_bytes), plan.flows);
 	for (uint32_t i = 0; i < VX_CLASS_COUNT; i++)

@@ -27,6 +27,7 @@ export class Capture {
 
   /** Starts capturing what matches the filter; the interface's XDP program sees packets first. */
   static async start(bed: Bed, place: Place, name: string, filter: string): Promise<Capture> {
+    // The snap length also sizes the slots of tcpdump's ring: as long as a frame here can be, no longer.
     const file = join(bed.directory, `${place}-${name}-${process.hrtime.bigint()}.pcap`);
     const args = [
       "-Z",
@@ -36,7 +37,7 @@ export class Capture {
       "-n",
       "-U",
       "-s",
-      "0",
+      "4096",
       "-B",
       "32768",
       "--immediate-mode",

@@ -5,7 +5,13 @@ import { describe, test } from "node:test";
 import { median, type Sample } from "../../bench/measure.js";
 import { type Measured, replaceSections, summarize, table } from "../../bench/report.js";
 
-const sample = (mpps: number, sent = 100, delivered = 100): Sample => ({ mpps, sent, delivered, pingPongNs: 80 });
+const sample = (mpps: number, sent = 100, delivered = 100): Sample => ({
+  mpps,
+  sent,
+  delivered,
+  pingPongNs: 80,
+  disturbed: 0,
+});
 
 const MEASURED: Measured = {
   host: { cpu: "x", kernel: "6.18", cores: 2 },

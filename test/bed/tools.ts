@@ -50,6 +50,8 @@ export interface Sent {
   generated: number;
   refused: number;
   seconds: number;
+  /** Of these: ready to run while the CPU ran something else. */
+  waitedSeconds: number;
   pps: number;
   innerBytes: number;
   frameBytes: number;

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { ADDRESS, Bed } from "../bed/bed.js";
 import { Daemon, type Stats } from "../bed/daemon.js";
 import { type Arrived, type Load, Sink, startLoad } from "../bed/tools.js";
-import { sleep } from "../bed/command.js";
+import { type Background, sleep } from "../bed/command.js";
 import { deliveredOf, type Evidence, holds, judge } from "./proof.js";
 import { realTraffic, SENDER, TCP_RULE, UDP_RULE } from "./senders.js";
 
@@ -64,12 +64,10 @@ async function startGateway(bed: Bed): Promise<Daemon> {
 const dropsOf = (stats: Stats): number => Object.values(stats.inside.dropped).reduce((sum, count) => sum + count, 0);
 
 /** Prints rates once a second while the load runs. */
-async function showRates(daemon: Daemon, sink: Sink, ended: Promise<unknown>): Promise<void> {
-  let over = false;
-  const end = ended.finally(() => (over = true)).catch(() => undefined);
+async function showRates(daemon: Daemon, sink: Sink, load: Background): Promise<void> {
   let before: { at: number; stats: Stats; arrived: Arrived } | null = null;
   say("  received/s   forwarded/s   delivered/s     dropped/s      Mbit/s at the far end");
-  while (!over) {
+  while (load.exit === null) {
     const now = { at: performance.now(), stats: await daemon.peek(), arrived: await sink.report() };
     if (before) {
       const seconds = (now.at - before.at) / 1000;
@@ -87,7 +85,7 @@ async function showRates(daemon: Daemon, sink: Sink, ended: Promise<unknown>): P
       say(columns.join("  "));
     }
     before = now;
-    await Promise.race([end, sleep(1000)]);
+    await Promise.race([load.exited, sleep(1000)]);
   }
 }
 
@@ -97,15 +95,14 @@ async function gather(bed: Bed, daemon: Daemon, sink: Sink, offeredBefore: numbe
   say(
     `Generated load for ${LOAD_SECONDS} s: ${LOAD.flows} flows, ${LOAD.size}-byte inner packets, full speed from one core`,
   );
-  const { ended } = startLoad(bed, LOAD);
-  await showRates(daemon, sink, ended);
+  const { process: sender, ended } = startLoad(bed, LOAD);
+  await showRates(daemon, sink, sender);
   const load = await ended;
   await sleep(300);
   const stats = await daemon.settledStats();
   return {
     load,
     offered: (await bed.traffic("source", "src0")).sent - offeredBefore,
-    real: (await bed.traffic("source", "vxlan0")).sent,
     stats,
     arrived: await sink.report(),
     ...realPart,
