@@ -11,9 +11,11 @@ import type { Action, Datapath } from "./plan.js";
 import { compileRules } from "./rules.js";
 
 export class Applier {
-  private made: { gateway: Gateway; workerCpu: number } | null = null;
+  private made: Gateway | null = null;
+  /** Where the exception worker runs, or ran. */
+  workerCpu = 0;
   attached: Attached | null = null;
-  private bpffs: { mounted: string; directories: string[] } | null = null;
+  private bpffs: { pinDirectory: string; mounted: string; created: string | null } | null = null;
 
   constructor(
     private readonly native: Native,
@@ -22,11 +24,7 @@ export class Applier {
 
   get gateway(): Gateway {
     if (this.made === null) throw new VxpipeError("DAEMON_STARTING", "the packet path is not there yet");
-    return this.made.gateway;
-  }
-
-  get workerCpu(): number {
-    return this.made?.workerCpu ?? 0;
+    return this.made;
   }
 
   get exists(): boolean {
@@ -68,11 +66,8 @@ export class Applier {
     const [insideIfindex, outsideIfindex] = this.ifindexes(inside, outside);
     const cpu = placeWorker(worker.cpu, allowedCpus());
     const pinDirectory = join(bpffs, pinName(inside));
-    const created = !existsSync(bpffs);
-    this.bpffs = {
-      mounted: this.native.ensureBpffs(pinDirectory),
-      directories: created ? [pinDirectory, bpffs] : [pinDirectory],
-    };
+    const created = existsSync(bpffs) ? null : bpffs;
+    this.bpffs = { pinDirectory, mounted: this.native.ensureBpffs(pinDirectory), created };
     const gateway = new this.native.Gateway({
       ...rest,
       insideIfindex,
@@ -80,7 +75,8 @@ export class Applier {
       pinDirectory,
       worker: { ...worker, cpu },
     });
-    this.made = { gateway, workerCpu: cpu };
+    this.made = gateway;
+    this.workerCpu = cpu;
   }
 
   private setAllowlist(allowlist: Allowlist | null): Promise<void> {
@@ -101,7 +97,7 @@ export class Applier {
   async stop(bytes: number): Promise<Uint8Array> {
     const into = new Uint8Array(bytes);
     try {
-      await this.made?.gateway.stop(into);
+      await this.made?.stop(into);
     } catch (error) {
       throw fromNative(error);
     } finally {
@@ -111,17 +107,22 @@ export class Applier {
     return into;
   }
 
-  /** Another gateway's pins keep the directories. */
+  /** Another gateway's pins keep directories and mount. */
   private leaveBpffs(): void {
-    for (const directory of this.bpffs?.directories ?? []) {
-      try {
-        rmdirSync(directory);
-      } catch {
-        break;
-      }
-    }
-    if (this.bpffs !== null && this.bpffs.mounted !== "") this.native.releaseBpffs(this.bpffs.mounted);
+    if (this.bpffs === null) return;
+    const { pinDirectory, mounted, created } = this.bpffs;
     this.bpffs = null;
+    removeIfEmpty(pinDirectory);
+    if (mounted !== "") this.native.releaseBpffs(mounted);
+    if (created !== null) removeIfEmpty(created);
+  }
+}
+
+function removeIfEmpty(directory: string): void {
+  try {
+    rmdirSync(directory);
+  } catch {
+    // Somebody else's pins are in it.
   }
 }
 

@@ -66,7 +66,10 @@ const kinds = {
   MTU_TOO_BIG: { exit: exit.failed, hint: "Lower the MTU of the inside interface to what its driver allows with XDP." },
   NATIVE_FAILED: { exit: exit.failed, hint: "The packet path refused; the detail is the kernel's own." },
   NOT_FROM_HERE: { exit: exit.failed, hint: "Changes go through the daemon's Unix socket (control.socket)." },
-  NOT_FOUND: { exit: exit.notFound, hint: "See the routes in docs/API.md." },
+  NOT_FOUND: {
+    exit: exit.notFound,
+    hint: "The routes are /metrics, /healthz, /readyz and /api/v1/ with stats, workers, rules, allowlist, events.",
+  },
   NO_NATIVE_XDP: {
     exit: exit.failed,
     hint: "Its driver has no native XDP, and generic XDP loses packets unseen; use an interface whose driver has it.",

@@ -15,11 +15,16 @@ export async function loadNative(): Promise<Native> {
   }
 }
 
+function described(error: Error, detail: string): string {
+  return detail === "" || !("op" in error) ? error.message : `${String(error.op)}: ${detail}`;
+}
+
 /** An error of the addon as one of ours. */
 export function fromNative(error: unknown): unknown {
   if (!(error instanceof Error) || !("op" in error) || !("code" in error)) return error;
   const code = String(error.code);
   const detail = "detail" in error ? String(error.detail) : "";
-  const message = detail === "" ? error.message : `${String(error.op)}: ${detail}`;
+  const message =
+    code === "INTERFACE_HELD" ? `another daemon has the inside interface: ${detail}` : described(error, detail);
   return new VxpipeError(isErrorCode(code) ? code : "NATIVE_FAILED", message, { cause: error });
 }

@@ -9,7 +9,7 @@ import {
   drops,
   vxCounters,
   vxDirection,
-  vxLimit,
+  vxConstant,
   vxSlot,
   type CounterName,
   type DropReason,
@@ -44,26 +44,28 @@ export type Direction = "inside" | "outside";
 export const directions: readonly Direction[] = ["inside", "outside"];
 
 /** Where a thread does its work decides its slot: one for each CPU, then one for each native worker. */
-export const workerSlot = vxLimit.cpusMax;
+export const workerSlot = vxConstant.cpusMax;
 
-export const slotsBytes = vxLimit.slotsMax * vxSlot.bytes;
+export const slotsBytes = vxConstant.slotsMax * vxSlot.bytes;
 
 export function readCounters(memory: ArrayBufferLike): Reading {
   const words = new BigUint64Array(memory, 0, slotsBytes / 8);
   const load = (slot: number, offset: number): bigint => Atomics.load(words, (slot * vxSlot.bytes + offset) / 8);
   const sum = (offset: number): number => {
     let total = 0n;
-    for (let slot = 0; slot < vxLimit.slotsMax; slot++) total += load(slot, offset);
+    for (let slot = 0; slot < vxConstant.slotsMax; slot++) total += load(slot, offset);
     return Number(total);
   };
   const base = (direction: Direction): number => vxSlot.offset.direction + vxDirection[direction] * vxCounters.bytes;
   const fates = directions.map((direction) => readFates((offset) => sum(base(direction) + offset)));
   const slots: SlotReading[] = [];
-  for (let slot = 0; slot < vxLimit.slotsMax; slot++) {
+  for (let slot = 0; slot < vxConstant.slotsMax; slot++) {
     const packets = directions.reduce((total, direction) => total + slotPackets(load, slot, base(direction)), 0n);
     if (packets > 0n || slot >= workerSlot) slots.push({ slot, packets: Number(packets) });
   }
-  const latency = Array.from({ length: vxLimit.latencyBuckets }, (_, index) => sum(vxSlot.offset.latency + index * 8));
+  const latency = Array.from({ length: vxConstant.latencyBuckets }, (_, index) =>
+    sum(vxSlot.offset.latency + index * 8),
+  );
   const latencySumNs = sum(vxSlot.offset.latencySumNs);
   const heartbeat = Number(load(workerSlot, vxSlot.offset.heartbeat));
   const [inside, outside] = directions.map((direction, index) => {

@@ -79,11 +79,9 @@ export class Runtime {
   }
 
   reading(): Reading {
-    if (this.final !== null) return this.final;
-    if (!this.applier.exists) return this.latest.reading;
-    const memory = this.applier.gateway.counters;
-    // Detached while the gateway stops: the last reading stands until the final one.
-    return memory.byteLength < slotsBytes ? this.latest.reading : readCounters(memory);
+    // The memory goes when the gateway stops: the last reading stands until the final one.
+    if (this.phase !== "running") return this.final ?? this.latest.reading;
+    return readCounters(this.applier.gateway.counters);
   }
 
   /** Once a second: takes the sample that rates are made of, and what the native threads have to tell. */
@@ -138,7 +136,7 @@ export class Runtime {
   }
 
   private drainEvents(): void {
-    if (!this.applier.exists) return;
+    if (this.phase !== "running") return;
     for (const { event, detail, drop, direction, length } of this.applier.gateway.drainEvents()) {
       const fields =
         drop === undefined

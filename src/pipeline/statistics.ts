@@ -1,23 +1,20 @@
 // `vxpipe stats`, the live line and the final statistics as one value, made of two readings. Called once a second and for
 // every request, on the main thread. Pure.
-import type { DropReason } from "./abi.gen.js";
+import { counters, type CounterName, type DropReason } from "./abi.gen.js";
 import { workerSlot, type DirectionReading, type Reading } from "./observe.js";
 
-export interface DirectionStats {
-  received: number;
-  forwarded: number;
-  passed: number;
+/** fragments_extra as fragmentsExtra. */
+type Camel<Name extends string> = Name extends `${infer First}_${infer Rest}`
+  ? `${First}${Capitalize<Camel<Rest>>}`
+  : Name;
+
+/** Every counter of bpf/abi/counters.h under its name, and what follows from them. */
+export type DirectionStats = Record<Camel<CounterName>, number> & {
   pending: number;
   /** Every reason, so that the shape is stable. */
   dropped: Record<DropReason, number>;
-  receivedBytes: number;
   forwardedBytes: number;
-  redirected: number;
-  toWorker: number;
-  translated: number;
-  checksumCompleted: number;
-  flowMisses: number;
-}
+};
 
 export interface WorkerStats {
   /** Native workers only. */
@@ -79,21 +76,18 @@ function bytesOut({ counts }: DirectionReading): number {
 }
 
 function directionStats(direction: DirectionReading): DirectionStats {
-  const { counts } = direction;
+  const named = counters.map(({ name }) => [camel(name), direction.counts[name]]);
+  const { pending, dropped } = direction;
   return {
-    received: counts.received,
-    forwarded: counts.forwarded,
-    passed: counts.passed,
-    pending: direction.pending,
-    dropped: direction.dropped,
-    receivedBytes: counts.received_bytes,
+    ...(Object.fromEntries(named) as Record<Camel<CounterName>, number>),
     forwardedBytes: bytesOut(direction),
-    redirected: counts.redirected,
-    toWorker: counts.to_worker,
-    translated: counts.translated,
-    checksumCompleted: counts.checksum_completed,
-    flowMisses: counts.flow_misses,
+    pending,
+    dropped,
   };
+}
+
+export function camel<Name extends string>(name: Name): Camel<Name> {
+  return name.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase()) as Camel<Name>;
 }
 
 /** The exception worker first, then every CPU that saw packets. */

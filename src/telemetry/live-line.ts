@@ -45,8 +45,8 @@ export function liveText(stats: Statistics, time: Date): string {
     `in ${count(rates.receivedPps)}pps ${bits(rates.receivedBps)}`,
     `out ${count(rates.forwardedPps)}pps ${bits(rates.forwardedBps)}`,
     `drop ${count(rates.droppedPps)}pps`,
-    `| total in ${count(inside.received)} out ${count(inside.forwarded)}`,
-    `drop ${count(total)}${most[1] > 0 ? ` (most: ${most[0]})` : ""}`,
+    `| total in ${count(inside.received).trim()}  out ${count(inside.forwarded).trim()}`,
+    `drop ${count(total).trim()}${most[1] > 0 ? ` (most: ${most[0]})` : ""}`,
     `pending ${inside.pending + outside.pending}`,
   ].join("  ");
 }

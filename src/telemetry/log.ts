@@ -9,7 +9,12 @@ export interface Log {
 
 export function makeLog(level: string, destination: DestinationStream): Log {
   const logger: Logger = pino(
-    { level, base: { pid: process.pid }, timestamp: () => `,"time":"${new Date().toISOString()}"` },
+    {
+      level,
+      base: { pid: process.pid },
+      formatters: { level: (label) => ({ level: label }) },
+      timestamp: () => `,"time":"${new Date().toISOString()}"`,
+    },
     destination,
   );
   return {

@@ -1,21 +1,21 @@
 // Statistics as people read them: `vxpipe stats` and what the daemon prints when it ends. Pure.
-import type { DirectionStats, Statistics } from "../pipeline/statistics.js";
+import { counters } from "../pipeline/abi.gen.js";
+import { camel, type DirectionStats, type Statistics } from "../pipeline/statistics.js";
 import { bits, count, table, whole } from "./units.js";
+
+const ledger = new Set<string>(["received", "forwarded", "passed"]);
 
 export function statisticsText(stats: Statistics): string {
   const { inside, outside, rates } = stats;
   const rows: (readonly [string, (direction: DirectionStats) => number])[] = [
     ["received", (direction) => direction.received],
     ["forwarded", (direction) => direction.forwarded],
-    ["passed to the kernel", (direction) => direction.passed],
+    ["passed", (direction) => direction.passed],
     ["dropped", (direction) => sum(direction.dropped)],
     ["pending", (direction) => direction.pending],
-    ["received bytes", (direction) => direction.receivedBytes],
-    ["forwarded bytes", (direction) => direction.forwardedBytes],
-    ["translated", (direction) => direction.translated],
-    ["checksums completed", (direction) => direction.checksumCompleted],
-    ["flow cache misses", (direction) => direction.flowMisses],
-    ["to the exception worker", (direction) => direction.toWorker],
+    ...counters
+      .filter(({ name }) => !ledger.has(name))
+      .map(({ name }) => [name, (direction: DirectionStats) => direction[camel(name)]] as const),
   ];
   const drops = Object.keys(inside.dropped) as (keyof DirectionStats["dropped"])[];
   const seen = drops.filter((reason) => inside.dropped[reason] + outside.dropped[reason] > 0);

@@ -16,6 +16,7 @@ const tickMs = 1000;
 export async function run(file: string, format: Format): Promise<number> {
   // A reader that goes away must not take the gateway with it.
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => undefined);
+  process.title = "vxpipe";
   const signals = new Signals();
   const line = new LiveLine(process.stderr);
   const log = makeLog("info", { write: (text) => line.write(text) });
@@ -44,14 +45,18 @@ export async function run(file: string, format: Format): Promise<number> {
     next = Math.max(next + tickMs, performance.now());
   }
   line.end();
+  if (signals.defect !== null) events.emit("error", "internal_error", String(signals.defect));
   const { statistics, faults } = await life.stop();
   print(format, statistics, () => statisticsText(statistics));
+  if (signals.defect !== null) throw signals.defect;
   if (faults.length > 0) throw new VxpipeError("LEDGER_UNBALANCED", faults.join("; "));
   return exit.ok;
 }
 
 /** SIGTERM and SIGINT end the run, a second one at once; SIGHUP reloads. */
 class Signals {
+  /** An error that nothing caught: the gateway still detaches before the process ends. */
+  defect: Error | null = null;
   private stopped = false;
   private wake: () => void = () => undefined;
   private reload: () => void = () => undefined;
@@ -64,6 +69,11 @@ class Signals {
         this.wake();
       });
     }
+    process.on("uncaughtException", (error) => {
+      this.defect ??= error;
+      this.stopped = true;
+      this.wake();
+    });
     process.on("SIGHUP", () => this.reload());
   }
 
