@@ -6,7 +6,6 @@
 // xdp_devmap_xmit what the driver took. If the two don't meet, redirects failed, and that is an error.
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <linux/if_link.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -18,6 +17,7 @@
 #include <cstring>
 #include <vector>
 
+#include "attach.h"
 #include "senders.h"
 
 #include "generator.skel.h" // needs the structs of traffic.h
@@ -54,10 +54,7 @@ generator *load(const Interface &interface, const PacketPlan &plan)
 // Attached for as long as the process lives; the links' descriptors close with it.
 void attach(generator *skeleton, const Interface &interface)
 {
-	LIBBPF_OPTS(bpf_link_create_opts, native, .flags = XDP_FLAGS_DRV_MODE);
-	if (bpf_link_create(bpf_program__fd(skeleton->progs.generate), static_cast<int>(interface.ifindex), BPF_XDP,
-			    &native) < 0)
-		fail("attaching the generator's program natively to the sending interface", errno);
+	attach_native(skeleton->progs.generate, interface);
 	if (!bpf_program__attach(skeleton->progs.count_sent))
 		fail("attaching to xdp_devmap_xmit", errno);
 }

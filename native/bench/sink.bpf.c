@@ -32,6 +32,7 @@ struct vx_sink_rule rules[65536];    /* by destination port before translation (
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1); /* set by vxsink: flows * VX_SINK_ORDERED */
 	__type(key, __u32);
 	__type(value, __u64);

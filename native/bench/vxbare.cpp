@@ -1,44 +1,16 @@
 // vxbare: bare XDP programs in the gateway's place, the ceiling the bench compares with: redirect every
 // frame unread, or drop it, or leave it to the kernel. Run by the bench inside the gateway's namespace; holds
 // the programs until a signal or the end of standard input. Prints {"ready":true}, then what `--drop` counted.
-#include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <linux/if_link.h>
-#include <poll.h>
-#include <signal.h>
-#include <sys/signalfd.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
 
+#include "attach.h"
 #include "bare.skel.h"
 #include "options.h"
 
 namespace vx::bench {
-
-namespace {
-
-void attach(const bpf_program *program, const Interface &interface)
-{
-	LIBBPF_OPTS(bpf_link_create_opts, native, .flags = XDP_FLAGS_DRV_MODE);
-	if (bpf_link_create(bpf_program__fd(program), static_cast<int>(interface.ifindex), BPF_XDP, &native) < 0)
-		fail("attaching natively", errno);
-}
-
-void wait_for_end()
-{
-	sigset_t ends;
-	sigemptyset(&ends);
-	sigaddset(&ends, SIGINT);
-	sigaddset(&ends, SIGTERM);
-	pollfd polled[2] = {{signalfd(-1, &ends, SFD_CLOEXEC), POLLIN, 0}, {STDIN_FILENO, POLLIN, 0}};
-	char byte;
-	while (poll(polled, 2, -1) < 0 || !(polled[0].revents || (polled[1].revents && read(0, &byte, 1) <= 0)))
-		;
-}
-
-} // namespace
 
 int run(int argc, char **argv)
 {
@@ -53,16 +25,16 @@ int run(int argc, char **argv)
 	if (!skeleton)
 		fail("loading the bare programs", errno);
 	if (options.has("drop")) {
-		attach(skeleton->progs.bare_drop, inside);
+		attach_native(skeleton->progs.bare_drop, inside);
 	} else if (options.has("pass")) {
-		attach(skeleton->progs.bare_pass, inside);
+		attach_native(skeleton->progs.bare_pass, inside);
 	} else {
 		Interface outside = find_interface(options.required("outside"));
 		uint32_t key = 0;
 		if (bpf_map__update_elem(skeleton->maps.outlet, &key, sizeof(key), &outside.ifindex, sizeof(uint32_t), 0) < 0)
 			fail("device map", errno);
-		attach(skeleton->progs.bare_pass, outside);
-		attach(skeleton->progs.bare_redirect, inside);
+		attach_native(skeleton->progs.bare_pass, outside);
+		attach_native(skeleton->progs.bare_redirect, inside);
 	}
 	printf("{\"ready\":true}\n");
 	fflush(stdout);

@@ -1,9 +1,7 @@
 // vxclassic: the classic injector, a peer for the bench. XDP copies inner packets into a ring buffer
 // (classic.bpf.c); this one thread, pinned and polling, translates each and sends it with sendto on a packet
 // socket. Run by the bench in the gateway's namespace until a signal or the end of standard input.
-#include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <linux/if_link.h>
 #include <linux/if_packet.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -13,6 +11,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "attach.h"
 #include "classic.h"
 #include "options.h"
 #include "traffic.h"
@@ -118,13 +117,6 @@ Injector make_injector(const Options &options, const Interface &outside)
 	return injector;
 }
 
-void attach(const bpf_program *program, const Interface &interface)
-{
-	LIBBPF_OPTS(bpf_link_create_opts, native, .flags = XDP_FLAGS_DRV_MODE);
-	if (bpf_link_create(bpf_program__fd(program), static_cast<int>(interface.ifindex), BPF_XDP, &native) < 0)
-		fail("attaching natively", errno);
-}
-
 } // namespace
 
 int run(int argc, char **argv)
@@ -153,7 +145,7 @@ int run(int argc, char **argv)
 	ring_buffer *ring = ring_buffer__new(bpf_map__fd(skeleton->maps.packets), inject, &injector, nullptr);
 	if (!ring)
 		fail("ring buffer", errno);
-	attach(skeleton->progs.classic_copy, inside);
+	attach_native(skeleton->progs.classic_copy, inside);
 	printf("{\"ready\":true}\n");
 	fflush(stdout);
 	while (!stop_asked() && !input_ended())

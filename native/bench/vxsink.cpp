@@ -4,11 +4,10 @@
 // for a line on standard input (`report`, `reset`, `quit`), a signal or the end of --duration. Prints
 // {"ready":true} when the program is attached, one line a `report`, and the final report when it ends.
 // `report` and `reset` are exact when nothing is arriving.
-#include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <linux/if_link.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -18,6 +17,7 @@
 #include <cstring>
 #include <string>
 
+#include "attach.h"
 #include "options.h"
 #include "packets.h"
 #include "sink.h"
@@ -153,10 +153,13 @@ void print_report(const sink *skeleton, double seconds)
 void reset(sink *skeleton)
 {
 	memset(skeleton->bss->slots, 0, sizeof(skeleton->bss->slots));
-	uint32_t entries = bpf_map__max_entries(skeleton->maps.last_sequence);
-	uint64_t zero = 0;
-	for (uint32_t key = 0; key < entries; key++)
-		bpf_map_update_elem(bpf_map__fd(skeleton->maps.last_sequence), &key, &zero, 0);
+	size_t bytes = bpf_map__max_entries(skeleton->maps.last_sequence) * sizeof(uint64_t);
+	void *last = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
+			  bpf_map__fd(skeleton->maps.last_sequence), 0);
+	if (last == MAP_FAILED)
+		fail("mapping last_sequence", errno);
+	memset(last, 0, bytes);
+	munmap(last, bytes);
 	printf("{\"reset\":true}\n");
 	fflush(stdout);
 }
@@ -232,11 +235,7 @@ int run(int argc, char **argv)
 	double duration = options.real("duration", 0);
 	block_signals();
 	sink *skeleton = load(options);
-	LIBBPF_OPTS(bpf_link_create_opts, native, .flags = XDP_FLAGS_DRV_MODE);
-	int link = bpf_link_create(bpf_program__fd(skeleton->progs.sink), static_cast<int>(interface.ifindex), BPF_XDP,
-				   &native);
-	if (link < 0)
-		fail("attaching the sink's program natively", errno);
+	int link = attach_native(skeleton->progs.sink, interface);
 	double started = seconds_now();
 	printf("{\"ready\":true}\n");
 	fflush(stdout);

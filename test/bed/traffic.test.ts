@@ -228,7 +228,7 @@ describe("the far end", ROOT_ONLY, () => {
     const bed = await Bed.make();
     try {
       await Sink.start(bed, {});
-      await assert.rejects(Sink.start(bed, {}), /attaching the sink's program natively/);
+      await assert.rejects(Sink.start(bed, {}), /attaching sink natively/);
       assert.equal((await bed.exec("target", "ip", ["-j", "link", "show", "dst0"])).includes(MAC.target), true);
     } finally {
       await bed.remove();
