@@ -124,13 +124,18 @@ Result<void> Netlink::dump(uint16_t type, uint8_t family, const Visit &visit)
 
 int Netlink::receive(const Visit &visit)
 {
+	bool lost = false;
 	while (true) {
 		const ssize_t length = recv(fd(), buffer_.get(), kBufferBytes, MSG_DONTWAIT);
 		if (length < 0 && errno == EINTR)
 			continue;
-		if (length < 0)
-			return errno == EAGAIN ? 0 : errno;
-		NetlinkBytes rest{buffer_.get(), static_cast<size_t>(length)};
+		if (length < 0 && errno == EAGAIN)
+			return lost ? ENOBUFS : 0;
+		if (length < 0 && errno != ENOBUFS)
+			return errno;
+		// Read on after a loss: until the queue is empty the kernel keeps losing, and says so only once.
+		lost |= length < 0;
+		NetlinkBytes rest{buffer_.get(), length < 0 ? 0 : static_cast<size_t>(length)};
 		for (NetlinkBytes one = next_message(rest); !one.empty(); one = next_message(rest))
 			visit(one);
 	}

@@ -3,7 +3,7 @@
 // used by its own.
 //
 // Copy mode always: it works on every driver, leaves the link up, and exceptions are few. What the kernel does
-// (net/xdp/xsk.c, seen on 6.1 and 6.18) and the code here relies on:
+// (net/xdp/xsk.c; provoked on 6.18 by worker_xsk_test) and the code here relies on:
 // - In copy mode XDP metadata is copied too and lies right in front of the received packet; the kernel leaves 256
 //   bytes of headroom, so a chunk of 4,096 takes packets of 3,840.
 // - A socket bound to another (interface, queue) with XDP_SHARED_UMEM has fill and completion rings of its own and
@@ -13,8 +13,8 @@
 // - EBUSY: the descriptor it stopped at was consumed, completed and lost. EAGAIN, ENOBUFS: it is still queued.
 //   ENETDOWN, ENXIO: nothing was looked at.
 // - Nothing but a kick reads the TX ring, so between kicks queued descriptors may be rewritten. One with an
-//   impossible address is never sent: that is how queued frames are taken back. Kernels differ in the rest: 6.1
-//   passes over all of them at once, 6.18 over one a kick and completes it with the address it found. So a kick
+//   impossible address is never sent: that is how queued frames are taken back. Kernels differ in the rest: older
+//   ones pass over all of them at once, 6.18 over one a kick and completes it with the address it found. So a kick
 //   that succeeds may have achieved nothing but one of those; and completions with that address are ignored.
 // Sources: Documentation/networking/af_xdp.rst, net/xdp/xsk.c, net/core/dev.c (__dev_direct_xmit).
 #pragma once

@@ -272,7 +272,7 @@ vx_neighbour WorkerBed::neighbour(const char *address)
 	const vx_addr key = address_of(address);
 	vx_neighbour value{};
 	if (bpf_map_lookup_elem(bpf_map__fd(feeder_->maps.neighbours), &key, &value))
-		value.state = 255;
+		value.state = kNotInMap;
 	return value;
 }
 

@@ -76,8 +76,9 @@ protected:
 	vx_counters &counters() { return slot_.direction[VX_INSIDE]; }
 	uint64_t dropped(vx_drop reason) { return counters().dropped[reason]; }
 	uint64_t fates();
-	vx_neighbour neighbour(const char *address);  // state 255: not in the map
-	bool neighbour_is(const char *address, vx_neighbour_state state) { return neighbour(address).state == state; }
+	static constexpr uint8_t kNotInMap = 255;
+	vx_neighbour neighbour(const char *address);  // state kNotInMap when it is not
+	bool neighbour_is(const char *address, uint8_t state) { return neighbour(address).state == state; }
 	vx_route route(const char *address);
 	uint32_t generation() { return __atomic_load_n(&feeder_->bss->control.generation, __ATOMIC_ACQUIRE); }
 

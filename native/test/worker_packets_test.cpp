@@ -43,7 +43,7 @@ protected:
 		key.protocol = 17;
 		vx_fragment value{};
 		if (bpf_map_lookup_elem(bpf_map__fd(feeder_->maps.fragments), &key, &value))
-			value.state = 255;
+			value.state = kNotInMap;
 		return value;
 	}
 	static vx_exception exception(vx_exception_reason reason, const char *to = nullptr)
@@ -93,6 +93,21 @@ TEST_F(WorkerPackets, APacketAboveTheMtuWithDfIsDroppedAsTooBig)
 	feed(make_ipv4({.payload = 3000, .flags_and_offset = 0x4000}), exception(VX_EXCEPTION_NEIGHBOUR));
 	EXPECT_TRUE(eventually([&] { return dropped(VX_DROP_too_big) == 1; }));
 	EXPECT_TRUE(arrived().empty());
+}
+
+TEST_F(WorkerPackets, APacketThatLosesOneOfItsFragmentsIsDroppedAndTheOthersAreExtra)
+{
+	// The far end refuses what is above its own MTU: all fragments but the last.
+	shell("ip link set out0 mtu 576");
+	far_.in([] { shell("ip link set far0 mtu 500"); });
+	start_worker();
+	feed(make_ipv4({.payload = 3000}), exception(VX_EXCEPTION_TOO_BIG));
+	feed(make_ipv4({}));
+	EXPECT_TRUE(settled(2));
+	EXPECT_EQ(counters().forwarded, 1u);
+	EXPECT_EQ(dropped(VX_DROP_tx_refused), 1u);
+	EXPECT_EQ(counters().fragments_extra, 1u);
+	EXPECT_EQ(arrived(2).size(), 2u);
 }
 
 TEST_F(WorkerPackets, LaterFragmentsWaitForTheFirstAndAreTranslatedLikeIt)
@@ -227,6 +242,27 @@ TEST_F(WorkerPackets, RoutesAreFollowedAsTheyComeAndGo)
 	EXPECT_TRUE(goes_by("2001:db8:9::1", "2001:db8::3"));
 	shell("ip address add 192.0.2.200/24 dev out0");
 	EXPECT_TRUE(is("192.0.2.200", VX_ROUTE_LOCAL));
+}
+
+TEST_F(WorkerPackets, RoutesAnnouncedWhileNobodyReadsAreCaughtUpWith)
+{
+	start_worker();
+	// The whole process stands still meanwhile, so that announcements overflow their socket.
+	shell("for a in $(seq 0 119); do for b in $(seq 0 249); do echo route add 198.18.$a.$b/32 via 192.0.2.2; done; done "
+	      "> /tmp/vx-routes-$PPID; kill -STOP $PPID; ip -batch /tmp/vx-routes-$PPID; kill -CONT $PPID");
+	EXPECT_TRUE(eventually([&] { return worker_->snapshot().routes >= 30000; }, 10));
+	EXPECT_EQ(route("198.18.119.249").kind, VX_ROUTE_GATEWAY);
+	EXPECT_EQ(route("198.18.0.0").kind, VX_ROUTE_GATEWAY);
+	shell("kill -STOP $PPID; ip route flush root 198.18.0.0/15; kill -CONT $PPID");
+	EXPECT_TRUE(eventually([&] { return worker_->snapshot().routes < 100; }, 10));
+	EXPECT_EQ(route("198.18.119.249").kind, VX_ROUTE_NONE);
+	EXPECT_EQ(route("192.0.2.9").kind, VX_ROUTE_ONLINK);
+	// What is read late must not win: here the additions are still queued, the removals lost.
+	shell("kill -STOP $PPID; ip -batch /tmp/vx-routes-$PPID; ip route flush root 198.18.0.0/15; kill -CONT $PPID; "
+	      "rm /tmp/vx-routes-$PPID");
+	sleep(3);
+	EXPECT_LT(worker_->snapshot().routes, 100u);
+	EXPECT_EQ(route("198.18.0.0").kind, VX_ROUTE_NONE);
 }
 
 TEST_F(WorkerPackets, RoutesThatTheKernelRemovesWithoutAWordAreNoticed)
