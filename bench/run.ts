@@ -6,6 +6,7 @@
 // bench/results.json, the tables of docs/PERFORMANCE.md, and prints a table. Runs on Node's main thread;
 // needs root; all traffic stays in namespaces of its own.
 import { writeFileSync } from "node:fs";
+import { cpus } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 
@@ -84,6 +85,8 @@ async function main(): Promise<void> {
       "peers-only": { type: "boolean", default: false },
     },
   });
+  if (process.getuid?.() !== 0) throw new Error("the bench makes network namespaces and needs root");
+  if (cpus().length < 2) throw new Error("the bench compares one core with two and needs two");
   const repeats = Number(values.repeats);
   const seconds = Number(values.seconds);
   const started = new Date();
@@ -129,4 +132,9 @@ async function main(): Promise<void> {
   }
 }
 
-await main();
+try {
+  await main();
+} catch (error) {
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+  process.exitCode = 1;
+}

@@ -139,6 +139,7 @@ function report(evidence: Evidence, leftovers: string[]): boolean {
 }
 
 async function main(): Promise<boolean> {
+  if (process.getuid?.() !== 0) throw new Error("the demo makes network namespaces and needs root: sudo make demo");
   say("Making three network namespaces: source - gateway - target");
   const bed = await Bed.make({
     outsideMtu: 1500,
