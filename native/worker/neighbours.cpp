@@ -23,27 +23,6 @@ constexpr uint64_t kPurgeNs = 1000000000;
 constexpr uint16_t kValidStates = NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE | NUD_PERMANENT | NUD_NOARP;
 constexpr uint16_t kPermanentStates = NUD_PERMANENT | NUD_NOARP;
 
-uint8_t family_of(const vx_addr &address)
-{
-	return is_mapped(address) ? AF_INET : AF_INET6;
-}
-
-void put_address(NetlinkBody &body, const vx_addr &address)
-{
-	if (is_mapped(address))
-		body.attribute(NDA_DST, address.bytes + 12, 4);
-	else
-		body.attribute(NDA_DST, address.bytes, sizeof address.bytes);
-}
-
-ndmsg header_for(const vx_addr &address, uint32_t ifindex)
-{
-	ndmsg header{};
-	header.ndm_family = family_of(address);
-	header.ndm_ifindex = static_cast<int>(ifindex);
-	return header;
-}
-
 bool is_multicast(const vx_addr &address)
 {
 	return is_mapped(address) ? address.bytes[12] >= 224 : address.bytes[0] == 0xff;
@@ -59,7 +38,7 @@ std::string mac_text(const uint8_t mac[6])
 }  // namespace
 
 Neighbours::Neighbours(Links &links, int map_fd, Netlink &requests, Sender &sender, Tables &tables, EventQueue &events)
-	: links_(links), map_fd_(map_fd), requests_(requests), sender_(sender), tables_(tables), events_(events)
+	: links_(links), map_fd_(map_fd), kernel_(requests, links.outside().ifindex), sender_(sender), tables_(tables), events_(events)
 {
 }
 
@@ -105,50 +84,22 @@ void Neighbours::hold(const vx_addr &address, Neighbour &neighbour, Frame frame,
 
 void Neighbours::ask(const vx_addr &address, Neighbour &neighbour, uint64_t now_ns)
 {
-	// Asking for an entry the operator made permanent would make it an ordinary one, so look first.
-	look_up(address, neighbour);
+	const auto found = kernel_.look_up(address);
+	neighbour.in_kernel = found.has_value();
+	neighbour.kernel_state = found ? found->state : 0;
+	// That it failed earlier says nothing about the question that follows.
+	if (neighbour.kernel_state & kValidStates)
+		learned_.push_back(*found);
 	if (neighbour.kernel_state & kPermanentStates)
 		return;
 	if (!neighbour.asked)
 		neighbour.was_there = neighbour.in_kernel;
 	neighbour.asked = true;
-	int err = ask_kernel(address, kernel_manages_);
-	if (err == EINVAL && kernel_manages_) {
-		kernel_manages_ = false;
-		err = ask_kernel(address, false);
-	}
+	const int err = kernel_.look_after(address);
 	if (!err)
 		neighbour.in_kernel = true;
 	else if (neighbour.state == VX_NEIGHBOUR_RESOLVING)
 		become_failed(address, neighbour, now_ns);
-}
-
-int Neighbours::ask_kernel(const vx_addr &address, bool managed)
-{
-	ndmsg header = header_for(address, links_.outside().ifindex);
-	header.ndm_flags = NTF_USE;
-	NetlinkBody body(header);
-	put_address(body, address);
-	const uint32_t extended = managed ? NTF_EXT_MANAGED : 0;
-	if (managed)
-		body.attribute(NDA_FLAGS_EXT, &extended, sizeof extended);
-	return requests_.request(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, body.bytes());
-}
-
-void Neighbours::look_up(const vx_addr &address, Neighbour &neighbour)
-{
-	NetlinkBody body(header_for(address, links_.outside().ifindex));
-	put_address(body, address);
-	neighbour.in_kernel = false;
-	requests_.request(RTM_GETNEIGH, 0, body.bytes(), [&](NetlinkBytes bytes) {
-		if (const auto message = parse_neighbour(bytes)) {
-			neighbour.in_kernel = true;
-			neighbour.kernel_state = message->state;
-			// That it failed earlier says nothing about the question that follows.
-			if (message->state & kValidStates)
-				learned_.push_back(*message);
-		}
-	});
 }
 
 void Neighbours::settle(uint64_t now_ns)
@@ -161,14 +112,10 @@ void Neighbours::give_back(const vx_addr &address, Neighbour &neighbour)
 {
 	if (!neighbour.asked || !neighbour.in_kernel || neighbour.kernel_state & kPermanentStates)
 		return;
-	if (neighbour.was_there) {
-		// A request without the flag takes the flag off.
-		ask_kernel(address, false);
-	} else {
-		NetlinkBody body(header_for(address, links_.outside().ifindex));
-		put_address(body, address);
-		requests_.request(RTM_DELNEIGH, 0, body.bytes());
-	}
+	if (neighbour.was_there)
+		kernel_.stop_looking_after(address);
+	else
+		kernel_.remove(address);
 	neighbour.asked = false;
 }
 
@@ -260,11 +207,22 @@ void Neighbours::become_unknown(Entries::iterator at, uint64_t now_ns)
 		become_failed(at->first, neighbour, now_ns);
 }
 
+// Bad news may be older than our own question, which made the kernel try anew: then it has an entry that has not failed.
+bool Neighbours::is_outdated(const NeighbourMessage &message)
+{
+	if (!message.gone && !(message.state & NUD_FAILED))
+		return false;
+	const auto now = kernel_.look_up(message.address);
+	return now && !(now->state & NUD_FAILED);
+}
+
 void Neighbours::apply(const NeighbourMessage &message, uint64_t now_ns)
 {
 	if (message.ifindex != links_.outside().ifindex || is_multicast(message.address))
 		return;
 	auto at = entries_.find(message.address);
+	if (at != entries_.end() && is_outdated(message))
+		return;
 	if (message.gone) {
 		if (at != entries_.end())
 			become_unknown(at, now_ns);

@@ -18,6 +18,7 @@
 #include "../core/route_table.h"
 #include "../io/netlink.h"
 #include "event_queue.h"
+#include "neighbour_requests.h"
 #include "sender.h"
 #include "tables.h"
 
@@ -66,7 +67,7 @@ private:
 
 	Links &links_;
 	const int map_fd_;
-	Netlink &requests_;
+	NeighbourRequests kernel_;
 	Sender &sender_;
 	Tables &tables_;
 	EventQueue &events_;
@@ -75,7 +76,6 @@ private:
 	std::vector<NeighbourMessage> learned_;
 	uint32_t waiting_ = 0;
 	uint32_t resolving_ = 0;
-	bool kernel_manages_ = true;
 	uint64_t refresh_ns_ = 0;
 	uint64_t ageing_ns_ = 0;
 	uint64_t purged_ns_ = 0;
@@ -83,8 +83,6 @@ private:
 	Neighbour *admit(const vx_addr &address, uint64_t now_ns);
 	void hold(const vx_addr &address, Neighbour &neighbour, Frame frame, uint64_t now_ns);
 	void ask(const vx_addr &address, Neighbour &neighbour, uint64_t now_ns);
-	int ask_kernel(const vx_addr &address, bool managed);
-	void look_up(const vx_addr &address, Neighbour &neighbour);
 	void give_back(const vx_addr &address, Neighbour &neighbour);
 	void set_state(Neighbour &neighbour, vx_neighbour_state state);
 	void write(const vx_addr &address, Neighbour &neighbour);
@@ -93,6 +91,7 @@ private:
 	void become_unknown(Entries::iterator at, uint64_t now_ns);
 	void drop_waiting(Neighbour &neighbour, vx_drop reason);
 	Entries::iterator forget(Entries::iterator at);
+	bool is_outdated(const NeighbourMessage &message);
 	void purge_failed(uint64_t now_ns);
 	void refresh(uint64_t now_ns);
 	void age(uint64_t now_ns);

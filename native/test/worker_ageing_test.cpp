@@ -1,0 +1,173 @@
+// Neighbours over time, with the clock in the test's hand and the kernel's table as it is: what is used stays, what is
+// not used goes, what never answers is given up.
+#include <bpf/bpf.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+
+#include <cstring>
+
+#include "../worker/neighbours.h"
+#include "worker_bed.h"
+
+namespace vx::test {
+namespace {
+
+constexpr uint64_t kSecond = 1000000000;
+
+class NeighbourAgeing : public WorkerBed {
+protected:
+	void SetUp() override
+	{
+		WorkerBed::SetUp();
+		open();
+	}
+	void open()
+	{
+		auto umem = Umem::create(2048);
+		auto requests = Netlink::open({});
+		auto reads = Netlink::open({});
+		auto announcements = Netlink::open({RTNLGRP_NEIGH});
+		ASSERT_TRUE(umem && requests && reads && announcements);
+		umem_ = std::make_unique<Umem>(std::move(*umem));
+		requests_ = std::move(*requests);
+		announcements_ = std::move(*announcements);
+		auto receiver = XskReceiver::open(*umem_, if_nametoindex("in0"), 0, 16, -1);
+		ASSERT_TRUE(receiver);
+		receiver_ = std::move(*receiver);
+		auto transmitter = XskTransmitter::open(if_nametoindex("out0"), receiver_.fd());
+		ASSERT_TRUE(transmitter);
+		transmitter_ = std::move(*transmitter);
+		tables_ = std::make_unique<Tables>(&feeder_->bss->control);
+		links_ = std::make_unique<Links>(if_nametoindex("in0"), if_nametoindex("out0"),
+						 bpf_map__fd(feeder_->maps.interfaces), *tables_, events_);
+		ASSERT_TRUE(links_->read(*reads, 0));
+		sender_ = std::make_unique<Sender>(*umem_, transmitter_, *links_, requests_, counters());
+		neighbours_ = std::make_unique<Neighbours>(*links_, bpf_map__fd(feeder_->maps.neighbours), requests_,
+							   *sender_, *tables_, events_);
+		neighbours_->set_drain([] {});
+		neighbours_->tick(now_);
+	}
+	void forward(const char *address)
+	{
+		const Bytes packet = make_ipv4({.destination = address});
+		const Frame frame{umem_->take(), static_cast<uint32_t>(14 + packet.size())};
+		memcpy(umem_->at(frame.address) + 14, packet.data(), packet.size());
+		neighbours_->forward(address_of(address), frame, now_);
+	}
+	bool follow_until(const char *address, uint8_t state)
+	{
+		return eventually([&] {
+			announcements_.receive([&](NetlinkBytes bytes) {
+				if (const auto message = parse_neighbour(bytes))
+					neighbours_->apply(*message, now_);
+			});
+			neighbours_->settle(now_);
+			sender_->flush(now_);
+			tables_->publish();
+			return neighbour_is(address, state);
+		});
+	}
+	void pass(uint64_t seconds)
+	{
+		now_ += seconds * kSecond;
+		neighbours_->tick(now_);
+		tables_->publish();
+	}
+	void use(const char *address)
+	{
+		vx_neighbour value = neighbour(address);
+		value.used = 1;
+		const vx_addr key = address_of(address);
+		bpf_map_update_elem(bpf_map__fd(feeder_->maps.neighbours), &key, &value, BPF_ANY);
+	}
+
+	uint64_t now_ = 1000 * kSecond;
+	EventQueue events_;
+	std::unique_ptr<Umem> umem_;
+	Netlink requests_, announcements_;
+	XskReceiver receiver_;
+	XskTransmitter transmitter_;
+	std::unique_ptr<Tables> tables_;
+	std::unique_ptr<Links> links_;
+	std::unique_ptr<Sender> sender_;
+	std::unique_ptr<Neighbours> neighbours_;
+};
+
+TEST_F(NeighbourAgeing, AMinutePassesAndTheUsedFlagIsTakenWithANewGeneration)
+{
+	forward("192.0.2.2");
+	ASSERT_TRUE(follow_until("192.0.2.2", VX_NEIGHBOUR_VALID));
+	EXPECT_EQ(neighbour("192.0.2.2").used, 1);
+	const uint32_t before = generation();
+	pass(59);
+	EXPECT_EQ(neighbour("192.0.2.2").used, 1);
+	pass(1);
+	EXPECT_EQ(neighbour("192.0.2.2").used, 0);
+	EXPECT_EQ(generation(), before + 1) << "flows must be decided anew to say that they still use it";
+	pass(60);
+	EXPECT_EQ(generation(), before + 1) << "nothing was used, nothing changed";
+}
+
+TEST_F(NeighbourAgeing, WhatNobodyUsesForFiveMinutesIsForgottenHereAndInTheKernel)
+{
+	forward("192.0.2.2");
+	ASSERT_TRUE(follow_until("192.0.2.2", VX_NEIGHBOUR_VALID));
+	pass(60);
+	for (int minute = 1; minute < 5; minute++)
+		pass(60);
+	EXPECT_TRUE(neighbour_is("192.0.2.2", VX_NEIGHBOUR_VALID));
+	pass(60);
+	EXPECT_TRUE(neighbour_is("192.0.2.2", kNotInMap));
+	shell("! ip neighbour show dev out0 | grep -q '192.0.2.2 '");
+}
+
+TEST_F(NeighbourAgeing, WhatIsUsedStaysHoweverLong)
+{
+	forward("192.0.2.2");
+	ASSERT_TRUE(follow_until("192.0.2.2", VX_NEIGHBOUR_VALID));
+	for (int minute = 0; minute < 30; minute++) {
+		if (minute % 4 == 0)
+			use("192.0.2.2");
+		pass(60);
+	}
+	EXPECT_TRUE(neighbour_is("192.0.2.2", VX_NEIGHBOUR_VALID));
+}
+
+TEST_F(NeighbourAgeing, APacketStillGoesOutWhenItsNeighbourHasBeenForgottenAndIsAskedForAgain)
+{
+	forward("192.0.2.2");
+	ASSERT_TRUE(follow_until("192.0.2.2", VX_NEIGHBOUR_VALID));
+	for (int minute = 0; minute < 7; minute++)
+		pass(60);
+	ASSERT_TRUE(neighbour_is("192.0.2.2", kNotInMap));
+	forward("192.0.2.2");
+	ASSERT_TRUE(follow_until("192.0.2.2", VX_NEIGHBOUR_VALID));
+	EXPECT_EQ(arrived(2).size(), 2u);
+	EXPECT_EQ(counters().forwarded, 2u);
+}
+
+TEST_F(NeighbourAgeing, SilenceOfTheKernelIsTakenForFailureAfterSixSeconds)
+{
+	forward("192.0.2.77");
+	pass(5);
+	EXPECT_TRUE(neighbour_is("192.0.2.77", VX_NEIGHBOUR_RESOLVING));
+	EXPECT_EQ(neighbours_->waiting(), 1u);
+	pass(1);
+	EXPECT_TRUE(neighbour_is("192.0.2.77", VX_NEIGHBOUR_FAILED));
+	EXPECT_EQ(dropped(VX_DROP_no_neighbour), 1u);
+	EXPECT_EQ(neighbours_->waiting(), 0u);
+}
+
+TEST_F(NeighbourAgeing, NoMoreThanOneThousandAndTwentyFourPacketsWaitInAll)
+{
+	for (int i = 0; i < 1100; i++)
+		forward(("192.0.2." + std::to_string(100 + i % 50)).c_str());
+	EXPECT_EQ(neighbours_->waiting(), 1024u);
+	EXPECT_EQ(dropped(VX_DROP_no_neighbour), 76u);
+	neighbours_->stop();
+	EXPECT_EQ(dropped(VX_DROP_no_neighbour), 1100u);
+	shell("! ip neighbour show dev out0 | grep -q '192.0.2.1[0-4][0-9]'");
+}
+
+}  // namespace
+}  // namespace vx::test
