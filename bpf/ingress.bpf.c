@@ -6,113 +6,55 @@
  * outside interface, hand it to the exception worker, or drop it with a name (bpf/leave.h). Run to completion in
  * softirq on the receiving CPU: no lock, and nothing shared with another CPU but the lookups.
  *
- * The flow cache holds a decision for an IPv4 5-tuple, one cache line, two ways, a region per CPU (RSS keeps a flow
- * on a CPU; when it moves, it is decided anew there). It is why the cost of a packet hardly depends on how many
- * lists, rules and routes there are. `control.generation` invalidates all of it at once: who changes an input of a
- * decision changes the map first and the generation after, and a decision is stored under the generation read
- * before it was made.
- *
- * IPv6, and fragments of protocols that have a rule, are decided packet by packet.
+ * Fragments of protocols that have a rule take a way of their own (bpf/fragment.h), as do all IPv6 packets, which
+ * are looked up each.
  */
 #include "decide.h"
 #include "fragment.h"
 #include "leave.h"
 
-static __always_inline __u64 vx_flow_hash(__u64 addresses, __u64 rest)
-{
-	__u64 hash = (addresses ^ vx_flow_seed) * 0x9e3779b97f4a7c15ull;
-
-	hash = (hash ^ (hash >> 32) ^ rest) * 0xd6e8feb86659fd93ull;
-	return hash ^ (hash >> 32);
-}
-
-/* The cache entry of this flow, decided. 0 only when the map is smaller than the CPU number. */
-static __always_inline struct vx_flow *vx_find_flow(struct vx_slot *slot, const struct iphdr *ip,
-						    const struct vx_inner *inner)
-{
-	__u32 generation = *(volatile __u32 *)&control.generation;
-	__u64 ports = (__u64)inner->source_port_be << 16 | inner->destination_port_be;
-	__u64 hash = vx_flow_hash((__u64)ip->saddr << 32 | ip->daddr, ports << 8 | inner->protocol);
-	__u32 way0 = bpf_get_smp_processor_id() * VX_FLOWS_PER_CPU + (hash & (VX_FLOWS_PER_CPU - 2));
-	__u32 way1 = way0 + 1;
-	struct vx_flow *flow = bpf_map_lookup_elem(&flow_cache, &way0);
-	struct vx_flow *other;
-
-#define VX_IS_FLOW(f)                                                                                           \
-	((f)->source_be == ip->saddr && (f)->destination_be == ip->daddr &&                                     \
-	 (f)->source_port_be == inner->source_port_be && (f)->destination_port_be == inner->destination_port_be && \
-	 (f)->protocol == inner->protocol && (f)->generation == generation)
-	if (!flow)
-		return 0;
-	if (VX_IS_FLOW(flow))
-		return flow;
-	other = bpf_map_lookup_elem(&flow_cache, &way1);
-	if (!other)
-		return 0;
-	if (VX_IS_FLOW(other))
-		return other;
-#undef VX_IS_FLOW
-	if (flow->generation == generation && (other->generation != generation || (hash >> 63)))
-		flow = other;
-	slot->direction[VX_INSIDE].flow_misses++;
-	flow->generation = generation - 1; /* not valid while half written */
-	flow->source_be = ip->saddr;
-	flow->destination_be = ip->daddr;
-	flow->source_port_be = inner->source_port_be;
-	flow->destination_port_be = inner->destination_port_be;
-	flow->protocol = inner->protocol;
-	vx_decide4(flow);
-	flow->generation = generation;
-	return flow;
-}
-
 static __always_inline int vx_forward4(struct xdp_md *ctx, struct vx_slot *slot, const struct vx_inner *inner,
 				       __u64 started_ns)
 {
+	__u32 generation = *(volatile __u32 *)&control.generation;
 	struct iphdr *ip = vx_at(ctx, inner->l3, sizeof(*ip));
-	__u32 length = inner->length;
 	struct vx_exception exception = {};
-	struct vx_rewrite rewrite = {};
-	struct vx_flow *flow;
-	__u8 macs[2 * ETH_ALEN];
+	const struct vx_rule *rule;
+	struct vx_host *hop;
+	int stop;
 
 	if (!ip)
 		return vx_drop(ctx, slot, VX_DROP_malformed_inner);
+	if (!vx_allowed4(slot, ip->saddr, ip->daddr, generation))
+		return vx_drop(ctx, slot, VX_DROP_not_allowed);
 	if (inner->fragment != VX_WHOLE && vx_rules_cover(inner->protocol, control.rules))
 		return vx_forward_fragment4(ctx, slot, inner);
-	flow = vx_find_flow(slot, ip, inner);
-	if (!flow)
+	rule = vx_find_rule(slot, inner, generation);
+	hop = vx_next_hop4(slot, rule ? rule->address_be : ip->daddr, generation);
+	if (!hop)
 		return XDP_ABORTED;
-	if (flow->verdict == VX_VERDICT_PASS)
+	if (hop->verdict == VX_VERDICT_PASS)
 		return vx_pass(slot);
-	if (flow->verdict == VX_VERDICT_DROP)
-		return vx_drop(ctx, slot, flow->drop);
-	rewrite.new_destination_be = flow->new_destination_be;
-	rewrite.new_port_be = flow->new_port_be;
-	rewrite.address_delta = flow->address_delta;
-	rewrite.port_delta = flow->port_delta;
-	rewrite.pseudo_sum = flow->pseudo_sum;
-	rewrite.translated = flow->translated;
-	int stop = vx_rewrite4(ctx, slot, inner, &rewrite, flow->mtu);
-
+	if (hop->verdict == VX_VERDICT_DROP)
+		return vx_drop(ctx, slot, hop->drop);
+	exception.original_destination_be = ip->daddr;
+	stop = vx_rewrite4(ctx, slot, inner, rule, hop->mtu);
 	if (stop != VX_GO_ON)
 		return vx_drop(ctx, slot, VX_STOP_REASON(stop));
-	if (flow->verdict == VX_VERDICT_WORKER || length > flow->mtu) {
-		exception.reason = flow->verdict == VX_VERDICT_WORKER ? VX_EXCEPTION_NEIGHBOUR : VX_EXCEPTION_TOO_BIG;
-		exception.original_destination_be = flow->destination_be;
-		return vx_send_exception(ctx, slot, &exception, inner->l3, length);
+	if (hop->verdict == VX_VERDICT_WORKER || inner->length > hop->mtu) {
+		exception.reason = hop->verdict == VX_VERDICT_WORKER ? VX_EXCEPTION_NEIGHBOUR : VX_EXCEPTION_TOO_BIG;
+		return vx_send_exception(ctx, slot, &exception, inner->l3, inner->length);
 	}
-	__builtin_memcpy(macs, flow->destination_mac, sizeof(macs));
-	if (vx_decapsulate(ctx, inner->l3, length))
+	if (vx_decapsulate(ctx, inner->l3, inner->length))
 		return vx_drop(ctx, slot, VX_DROP_malformed_inner);
-	return vx_forward(ctx, slot, macs, bpf_htons(ETH_P_IP), started_ns);
+	return vx_forward(ctx, slot, hop->destination_mac, bpf_htons(ETH_P_IP), started_ns);
 }
 
 static __always_inline int vx_forward6(struct xdp_md *ctx, struct vx_slot *slot, const struct vx_inner *inner)
 {
 	struct ipv6hdr *ip = vx_at(ctx, inner->l3, sizeof(*ip));
 	struct vx_exception exception = {.reason = VX_EXCEPTION_NEIGHBOUR};
-	struct vx_next_hop hop = {};
+	struct vx_host hop = {};
 	struct vx_addr source, destination;
 	int stop;
 
@@ -254,9 +196,8 @@ int vx_ingress(struct xdp_md *ctx)
 	if (!slot)
 		return XDP_ABORTED;
 	cursor.left = vx_frame_length(ctx);
-	slot->direction[VX_INSIDE].received++;
 	slot->direction[VX_INSIDE].received_bytes += cursor.left;
-	if (!(slot->latency_tick++ & VX_LATENCY_SAMPLE_MASK))
+	if (!(slot->direction[VX_INSIDE].received++ & VX_LATENCY_SAMPLE_MASK))
 		started_ns = bpf_ktime_get_ns();
 	stop = vx_plain_ethernet ? vx_open_plain(&cursor) : vx_open_vxlan(ctx, &cursor);
 	if (stop == VX_GO_ON) {

@@ -23,7 +23,7 @@ const volatile __u8 vx_forward_ipv6 = 0;
 const volatile __u8 vx_decrement_ttl = 0;
 const volatile __u8 vx_fixed_next_hop = 0;    /* 1: everything to vx_next_hop_mac, routes are not asked */
 const volatile __u8 vx_next_hop_mac[6] = {};
-const volatile __u64 vx_flow_seed = 0;        /* random: nobody outside can aim at one set of the flow cache */
+const volatile __u32 vx_cache_seed = 0;       /* random: nobody outside can aim at one set of a cache */
 
 struct vx_control control = {}; /* in .bss; written by the control plane and (generation) the worker */
 
@@ -125,13 +125,20 @@ struct {
 	__type(value, struct vx_fragment);
 } fragments SEC(".maps");
 
-/* VX_FLOWS_PER_CPU entries a possible CPU; the size is set when the object is opened. */
+/* VX_HOSTS_PER_CPU and VX_RULE_MEMOS_PER_CPU entries a possible CPU; sized when the object is opened. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, VX_FLOWS_PER_CPU);
+	__uint(max_entries, VX_HOSTS_PER_CPU);
 	__type(key, __u32);
-	__type(value, struct vx_flow);
-} flow_cache SEC(".maps");
+	__type(value, struct vx_host);
+} host_cache SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, VX_RULE_MEMOS_PER_CPU);
+	__type(key, __u32);
+	__type(value, struct vx_rule_memo);
+} rule_cache SEC(".maps");
 
 /* The exception worker's sockets, by receive queue. */
 struct {

@@ -17,14 +17,11 @@
 #define VX_SUM_CHUNK 64
 #define VX_SUM_CHUNKS_MAX (VX_FRAME_BYTES / VX_SUM_CHUNK)
 
-/* What changes in a packet. The deltas are one's complement sums (bpf/checksum.h). */
+/* What a rule changes: nothing when `rule` is 0; only the address in a later fragment. */
 struct vx_rewrite {
-	__be32 new_destination_be;
-	__be16 new_port_be;
-	__u16 address_delta;
-	__u16 port_delta;
-	__u16 pseudo_sum; /* addresses and protocol before translation */
-	__u8 translated;
+	const struct vx_rule *rule;
+	__u32 pseudo_sum;    /* addresses and protocol before translation, unfolded */
+	__u32 address_delta; /* one's complement sum (bpf/checksum.h) */
 };
 
 /* One's complement sum of `length` bytes at `offset` of the frame; -1 when they are not all there. Not static: the
@@ -84,27 +81,29 @@ static __always_inline int vx_rewrite_l4(struct xdp_md *ctx, struct vx_slot *slo
 
 	if (!check || !ports)
 		return VX_STOP_DROP(malformed_inner);
-	partial = inner->fragment == VX_WHOLE &&
-		  *check == vx_fold((__u32)rewrite->pseudo_sum + bpf_htons(inner->l4_length)) && (*check || !is_udp);
-	if (rewrite->translated) {
-		ports[1] = rewrite->new_port_be;
+	partial = inner->fragment == VX_WHOLE && *check == vx_fold(rewrite->pseudo_sum + bpf_htons(inner->l4_length)) &&
+		  (*check || !is_udp);
+	if (rewrite->rule) {
+		__u32 delta = rewrite->address_delta + vx_delta16(ports[1], rewrite->rule->port_be);
+
+		ports[1] = rewrite->rule->port_be;
 		if (partial)
 			*check = vx_fold((__u32)*check + rewrite->address_delta);
 		else if (!is_udp)
-			*check = vx_checksum_add(*check, (__u32)rewrite->address_delta + rewrite->port_delta);
+			*check = vx_checksum_add(*check, delta);
 		else if (*check) /* RFC 768: 0 says there is none, and stays */
-			*check = vx_udp_nonzero(
-				vx_checksum_add(*check, (__u32)rewrite->address_delta + rewrite->port_delta));
+			*check = vx_udp_nonzero(vx_checksum_add(*check, delta));
 	}
 	return partial ? vx_complete_checksum(ctx, slot, inner) : VX_GO_ON;
 }
 
 /* Refuses what must not leave before it touches anything; `mtu` is the outside one. */
 static __always_inline int vx_rewrite4(struct xdp_md *ctx, struct vx_slot *slot, const struct vx_inner *inner,
-				       const struct vx_rewrite *rewrite, __u32 mtu)
+				       const struct vx_rule *rule, __u32 mtu)
 {
+	struct vx_rewrite rewrite = {.rule = rule};
 	struct iphdr *ip = vx_at(ctx, inner->l3, sizeof(*ip));
-	__u32 delta = rewrite->address_delta;
+	__u32 delta = 0;
 
 	if (!ip)
 		return VX_STOP_DROP(malformed_inner);
@@ -120,13 +119,16 @@ static __always_inline int vx_rewrite4(struct xdp_md *ctx, struct vx_slot *slot,
 		ip->frag_off &= ~bpf_htons(VX_IP_DONT_FRAGMENT);
 		delta += (__u16)~bpf_htons(VX_IP_DONT_FRAGMENT);
 	}
-	if (rewrite->translated)
-		ip->daddr = rewrite->new_destination_be;
+	rewrite.pseudo_sum = vx_sum32(ip->saddr) + vx_sum32(ip->daddr) + bpf_htons(inner->protocol);
+	if (rule) {
+		rewrite.address_delta = vx_delta32(ip->daddr, rule->address_be);
+		delta += rewrite.address_delta;
+		ip->daddr = rule->address_be;
+		slot->direction[VX_INSIDE].translated++;
+	}
 	if (delta)
 		ip->check = vx_checksum_add(ip->check, delta);
-	if (rewrite->translated)
-		slot->direction[VX_INSIDE].translated++;
-	return inner->l4 ? vx_rewrite_l4(ctx, slot, inner, rewrite) : VX_GO_ON;
+	return inner->l4 ? vx_rewrite_l4(ctx, slot, inner, &rewrite) : VX_GO_ON;
 }
 
 static __noinline int vx_rewrite6(struct xdp_md *ctx, struct vx_slot *slot, const struct vx_inner *inner)
@@ -148,7 +150,7 @@ static __noinline int vx_rewrite6(struct xdp_md *ctx, struct vx_slot *slot, cons
 #pragma unroll
 	for (int i = 0; i < 8; i++)
 		sum += vx_sum32(words[i]);
-	rewrite.pseudo_sum = vx_fold(sum);
+	rewrite.pseudo_sum = sum;
 	return vx_rewrite_l4(ctx, slot, inner, &rewrite);
 }
 

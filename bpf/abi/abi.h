@@ -23,7 +23,8 @@
 #define VX_NEIGHBOURS_MAX 16384
 #define VX_FRAGMENTS_MAX 16384      /* datagrams in fragments whose fate is remembered at once */
 #define VX_FRAGMENT_TIMEOUT_NS 30000000000ULL /* as the kernel's ipfrag_time */
-#define VX_FLOWS_PER_CPU 32768      /* power of two: sets of two flows = half of it */
+#define VX_HOSTS_PER_CPU 8192       /* powers of two: small enough to stay in a core's own cache */
+#define VX_RULE_MEMOS_PER_CPU 1024
 #define VX_FRAME_BYTES 4096         /* UMEM chunk; an ENA zero-copy requirement */
 #define VX_EXCEPTION_BYTES_MAX 3584 /* largest packet that can go to the exception worker */
 #define VX_RING_BYTES 262144        /* packet_ringbuf, and each CPU's exception ring */
@@ -58,7 +59,6 @@ struct vx_slot {
 	__u64 latency[VX_LATENCY_BUCKETS];
 	__u64 latency_sum_ns;
 	__u64 latency_start_ns; /* a sample under way on this CPU, 0 = none; XDP and the tracepoint only */
-	__u64 latency_tick;     /* packets since start on this CPU, for sampling */
 	__u64 settled;          /* redirected packets whose fate is known; XDP's tracepoints only */
 	__u64 heartbeat;        /* native threads: loop iterations */
 } __attribute__((aligned(64))); /* no two writers in one cache line */
@@ -68,7 +68,7 @@ struct vx_addr {
 	__u8 bytes[16];
 };
 
-/* The allowlist's selector and the flow cache's generation: `control` in the programs' .bss. One aligned
+/* The allowlist's selector and the caches' generation: `control` in the programs' .bss. One aligned
  * 32-bit store swaps a whole list: bit 0 names the set of tables in use, the others say which are not empty. */
 #define VX_ALLOW_SET 0x1u
 #define VX_ALLOW_ENFORCE 0x2u
@@ -81,9 +81,9 @@ struct vx_addr {
 #define VX_RULES_UDP 0x2u
 
 struct vx_control {
-	__u32 generation;     /* flows decided under another generation are decided anew */
-	__u32 allowlist;      /* VX_ALLOW_* */
-	__u32 rules;          /* VX_RULES_*: protocols that have a static rule */
+	__u32 generation;      /* what is remembered from another generation is found out anew */
+	__u32 allowlist;       /* VX_ALLOW_* */
+	__u32 rules;           /* VX_RULES_*: protocols that have a static rule */
 	__u32 ingress_prog_id; /* so that host-wide tracepoints count only our redirects; 0: count none */
 };
 
@@ -143,7 +143,7 @@ enum vx_neighbour_state {
 struct vx_neighbour {
 	__u8 mac[6];
 	__u8 state;
-	__u8 used; /* set by XDP when a flow is decided, cleared by the worker's ageing */
+	__u8 used; /* set by XDP when it looks the neighbour up, cleared by the worker's ageing */
 };
 
 /* fragments: what became of a datagram with fragments while static rules exist. */
@@ -168,26 +168,30 @@ struct vx_fragment {
 	__u8 pad[3];
 };
 
-/* flow_cache: a decision remembered, one cache line. Sets of two, a region per CPU, so that nobody locks. */
-struct vx_flow {
-	__be32 source_be;
-	__be32 destination_be;
-	__be16 source_port_be;
-	__be16 destination_port_be;
+/* host_cache: what was found out about an IPv4 address under a generation; half a cache line, sets of two. */
+#define VX_HOST_LISTED_KNOWN 0x1u
+#define VX_HOST_HOP_KNOWN 0x2u
+
+struct vx_host {
+	__be32 address_be;
 	__u32 generation;
-	__u8 protocol;
-	__u8 verdict; /* enum vx_verdict */
-	__u8 drop;    /* enum vx_drop, when verdict is VX_VERDICT_DROP */
-	__u8 translated;
-	__be32 new_destination_be;
-	__be16 new_port_be;
-	__u16 address_delta; /* one's complement sum that the address, and with it the port, add to a header's sum */
-	__u16 port_delta;
-	__u16 pseudo_sum; /* of addresses and protocol before translation, for checksums left to hardware */
+	__u8 known;   /* VX_HOST_*_KNOWN: which of the below is filled in */
+	__u8 listed;  /* on the allowlist */
+	__u8 verdict; /* enum vx_verdict for packets to it */
+	__u8 drop;    /* enum vx_drop, when that is VX_VERDICT_DROP */
 	__u32 mtu;
 	__u8 destination_mac[6];
 	__u8 source_mac[6];
-	__u8 pad[12];
+	__u8 pad[4];
+};
+
+/* rule_cache: likewise, the static rule of a protocol and port, or that there is none. */
+struct vx_rule_memo {
+	struct vx_rule_key key;
+	__u32 generation;
+	struct vx_rule rule;
+	__u8 has_rule;
+	__u8 pad[3];
 };
 
 enum vx_verdict {

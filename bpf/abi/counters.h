@@ -21,7 +21,7 @@
 	X(originated, "Frames of the gateway's own (ARP, neighbour discovery, ICMP)")                       \
 	X(translated, "Packets whose destination a static rule rewrote")                                    \
 	X(checksum_completed, "TCP and UDP checksums the sender had left to hardware, completed here")      \
-	X(flow_misses, "Packets decided by lookups because the flow cache did not know them")
+	X(cache_misses, "Addresses and ports looked up in the tables because the caches did not know them")
 
 /* X(name, help). Reasons that later datapaths add are added here when they are built. */
 #define VX_DROPS(X)                                                                                     \

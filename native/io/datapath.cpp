@@ -196,9 +196,10 @@ Result<void> Datapath::load(const DatapathPlan &plan)
 	knobs->vx_fixed_next_hop = plan.next_hop_mac.has_value();
 	if (plan.next_hop_mac)
 		memcpy(knobs->vx_next_hop_mac, plan.next_hop_mac->data(), sizeof(knobs->vx_next_hop_mac));
-	if (getrandom(&knobs->vx_flow_seed, sizeof(knobs->vx_flow_seed), 0) < 0)
+	if (getrandom(&knobs->vx_cache_seed, sizeof(knobs->vx_cache_seed), 0) < 0)
 		return failed("LOAD_FAILED", "getrandom");
-	bpf_map__set_max_entries(skeleton_->maps.flow_cache, static_cast<uint32_t>(cpus) * VX_FLOWS_PER_CPU);
+	bpf_map__set_max_entries(skeleton_->maps.host_cache, static_cast<uint32_t>(cpus) * VX_HOSTS_PER_CPU);
+	bpf_map__set_max_entries(skeleton_->maps.rule_cache, static_cast<uint32_t>(cpus) * VX_RULE_MEMOS_PER_CPU);
 	bpf_map__set_max_entries(skeleton_->maps.vni_set, plan.vni_ranges ? (1u << 24) / 64 : 1);
 	if (datapath__load(skeleton_)) {
 		bool denied = errno == EPERM || errno == EACCES;

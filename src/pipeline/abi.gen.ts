@@ -80,7 +80,8 @@ export const vxConstant = {
   routesMax: 1048576,
   neighboursMax: 16384,
   fragmentsMax: 16384,
-  flowsPerCpu: 32768,
+  hostsPerCpu: 8192,
+  ruleMemosPerCpu: 1024,
   frameBytes: 4096,
   exceptionBytesMax: 3584,
   ringBytes: 262144,
@@ -95,6 +96,8 @@ export const vxConstant = {
   allowPrefix6: 32,
   rulesTcp: 1,
   rulesUdp: 2,
+  hostListedKnown: 1,
+  hostHopKnown: 2,
   exceptionMagic: 1448630321,
 } as const;
 
@@ -114,7 +117,7 @@ export const vxCounters = {
     originated: 72,
     translated: 80,
     checksumCompleted: 88,
-    flowMisses: 96,
+    cacheMisses: 96,
     dropped: 104,
   },
 } as const;
@@ -127,9 +130,8 @@ export const vxSlot = {
     latency: 512,
     latencySumNs: 704,
     latencyStartNs: 712,
-    latencyTick: 720,
-    settled: 728,
-    heartbeat: 736,
+    settled: 720,
+    heartbeat: 728,
   },
 } as const;
 
@@ -245,28 +247,32 @@ export const vxFragment = {
   },
 } as const;
 
-/** struct vx_flow */
-export const vxFlow = {
-  bytes: 60,
+/** struct vx_host */
+export const vxHost = {
+  bytes: 32,
   offset: {
-    sourceBe: 0,
-    destinationBe: 4,
-    sourcePortBe: 8,
-    destinationPortBe: 10,
-    generation: 12,
-    protocol: 16,
-    verdict: 17,
-    drop: 18,
-    translated: 19,
-    newDestinationBe: 20,
-    newPortBe: 24,
-    addressDelta: 26,
-    portDelta: 28,
-    pseudoSum: 30,
-    mtu: 32,
-    destinationMac: 36,
-    sourceMac: 42,
-    pad: 48,
+    addressBe: 0,
+    generation: 4,
+    known: 8,
+    listed: 9,
+    verdict: 10,
+    drop: 11,
+    mtu: 12,
+    destinationMac: 16,
+    sourceMac: 22,
+    pad: 28,
+  },
+} as const;
+
+/** struct vx_rule_memo */
+export const vxRuleMemo = {
+  bytes: 20,
+  offset: {
+    key: 0,
+    generation: 4,
+    rule: 8,
+    hasRule: 16,
+    pad: 17,
   },
 } as const;
 
@@ -310,7 +316,7 @@ export const counters = [
   { name: "originated", offset: 72, help: "Frames of the gateway's own (ARP, neighbour discovery, ICMP)" },
   { name: "translated", offset: 80, help: "Packets whose destination a static rule rewrote" },
   { name: "checksum_completed", offset: 88, help: "TCP and UDP checksums the sender had left to hardware, completed here" },
-  { name: "flow_misses", offset: 96, help: "Packets decided by lookups because the flow cache did not know them" },
+  { name: "cache_misses", offset: 96, help: "Addresses and ports looked up in the tables because the caches did not know them" },
 ] as const;
 
 /** Drop reasons, in the order of enum vx_drop. */
