@@ -12,7 +12,6 @@
 #include <bpf/libbpf.h>
 #include <linux/if_link.h>
 #include <linux/membarrier.h>
-#include <netinet/in.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
@@ -20,15 +19,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <bit>
 #include <cerrno>
-#include <cstdarg>
 #include <cstring>
-#include <unordered_set>
 
 #include "claim.h"
 #include "datapath.skel.h"
+#include "libbpf_error.h"
 
 namespace vx {
 namespace {
@@ -37,22 +33,6 @@ const char *const kPinnedMaps[] = {
 	"stats_map",     "ip_allowlist", "nat_map",  "interface_map", "redirect_map",
 	"packet_ringbuf", "percpu_ringbufs", "routes4", "routes6",       "neighbours",
 };
-
-thread_local std::string libbpf_log;
-
-int keep_log(libbpf_print_level level, const char *format, va_list arguments)
-{
-	char line[512];
-
-	if (level == LIBBPF_WARN && vsnprintf(line, sizeof(line), format, arguments) > 0 && libbpf_log.size() < 4096)
-		libbpf_log += line;
-	return 0;
-}
-
-Error failed(const char *code, const char *op)
-{
-	return Error{code, op, errno, std::exchange(libbpf_log, {})};
-}
 
 std::string describe_program(uint32_t id)
 {
@@ -115,22 +95,6 @@ uint64_t count_pending(const vx_slot *slots, int direction)
 	return received > settled ? received - settled : 0;
 }
 
-template <typename Key>
-Result<Fd> make_table(bpf_map_type type, const char *name, std::span<const uint8_t> keys, uint32_t flags)
-{
-	auto count = static_cast<uint32_t>(keys.size() / sizeof(Key));
-	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = flags);
-	Fd fd(bpf_map_create(type, name, sizeof(Key), 1, std::max(count, 1u), &options));
-	std::vector<uint8_t> values(count, 1);
-	uint32_t done = count;
-
-	if (!fd)
-		return failed("MAP_FAILED", "create allowlist table");
-	if (count && bpf_map_update_batch(fd.get(), keys.data(), values.data(), &done, nullptr))
-		return failed("MAP_FAILED", "fill allowlist table");
-	return fd;
-}
-
 }  // namespace
 
 void wait_for_softirqs()
@@ -150,7 +114,7 @@ Result<std::unique_ptr<Datapath>> Datapath::open(const DatapathPlan &plan)
 	self->pin_directory_ = plan.pin_directory;
 	self->inside_ifindex_ = plan.inside_ifindex;
 	self->outside_ifindex_ = plan.outside_ifindex;
-	libbpf_set_print(keep_log);
+	keep_libbpf_log();
 	if (auto loaded = self->load(plan); !loaded)
 		return loaded.error();
 	if (auto filled = self->fill_filters(plan); !filled)
@@ -179,7 +143,7 @@ Result<void> Datapath::load(const DatapathPlan &plan)
 							 std::to_string(VX_CPUS_MAX) + " are supported"};
 	skeleton_ = datapath__open();
 	if (!skeleton_)
-		return failed("LOAD_FAILED", "open programs");
+		return kernel_error("LOAD_FAILED", "open programs");
 	auto *knobs = skeleton_->rodata;
 	knobs->vx_plain_ethernet = plan.plain_ethernet;
 	knobs->vx_port_be = htobe16(plan.vxlan_port);
@@ -197,56 +161,15 @@ Result<void> Datapath::load(const DatapathPlan &plan)
 	if (plan.next_hop_mac)
 		memcpy(knobs->vx_next_hop_mac, plan.next_hop_mac->data(), sizeof(knobs->vx_next_hop_mac));
 	if (getrandom(&knobs->vx_cache_seed, sizeof(knobs->vx_cache_seed), 0) < 0)
-		return failed("LOAD_FAILED", "getrandom");
+		return kernel_error("LOAD_FAILED", "getrandom");
 	bpf_map__set_max_entries(skeleton_->maps.host_cache, static_cast<uint32_t>(cpus) * VX_HOSTS_PER_CPU);
 	bpf_map__set_max_entries(skeleton_->maps.rule_cache, static_cast<uint32_t>(cpus) * VX_RULE_MEMOS_PER_CPU);
 	bpf_map__set_max_entries(skeleton_->maps.vni_set, plan.vni_ranges ? (1u << 24) / 64 : 1);
 	if (datapath__load(skeleton_)) {
 		bool denied = errno == EPERM || errno == EACCES;
-		return failed(denied && geteuid() ? "NO_PERMISSION" : "LOAD_FAILED", "load programs");
+		return kernel_error(denied && geteuid() ? "NO_PERMISSION" : "LOAD_FAILED", "load programs");
 	}
 	skeleton_->bss->control.generation = 1;
-	return {};
-}
-
-Result<void> Datapath::fill_filters(const DatapathPlan &plan)
-{
-	int vnis_fd = bpf_map__fd(skeleton_->maps.vni_set), peers_fd = bpf_map__fd(skeleton_->maps.peers);
-	uint8_t present = 1;
-
-	if (plan.vni_ranges) {
-		std::vector<uint64_t> words((1u << 24) / 64);
-		const auto &ranges = *plan.vni_ranges;
-
-		for (size_t i = 0; i + 1 < ranges.size(); i += 2)
-			for (uint32_t vni = ranges[i]; vni <= ranges[i + 1]; vni++)
-				words[vni / 64] |= 1ull << (vni % 64);
-		for (uint32_t word = 0; word < words.size(); word++)
-			if (words[word] && bpf_map_update_elem(vnis_fd, &word, &words[word], 0))
-				return failed("MAP_FAILED", "fill vni_set");
-	}
-	if (plan.peers)
-		for (const vx_prefix6 &peer : *plan.peers)
-			if (bpf_map_update_elem(peers_fd, &peer, &present, 0))
-				return failed("MAP_FAILED", "fill peers");
-	uint32_t first = 0, outside = static_cast<uint32_t>(outside_ifindex_);
-	if (bpf_map_update_elem(bpf_map__fd(skeleton_->maps.redirect_map), &first, &outside, 0))
-		return failed("MAP_FAILED", "fill redirect_map");
-	return {};
-}
-
-Result<void> Datapath::make_exception_rings()
-{
-	int outer = bpf_map__fd(skeleton_->maps.percpu_ringbufs);
-	auto cpus = static_cast<uint32_t>(libbpf_num_possible_cpus());
-
-	for (uint32_t cpu = 0; cpu < cpus; cpu++) {
-		Fd ring(bpf_map_create(BPF_MAP_TYPE_RINGBUF, "exception_ring", 0, 0, VX_RING_BYTES, nullptr));
-		int fd = ring.get();
-
-		if (!ring || bpf_map_update_elem(outer, &cpu, &fd, 0))
-			return failed("MAP_FAILED", "make exception rings");
-	}
 	return {};
 }
 
@@ -254,7 +177,7 @@ Result<void> Datapath::map_slots()
 {
 	slots_ = SlotsMapping(bpf_map__fd(skeleton_->maps.stats_map), PROT_READ | PROT_WRITE).slots;
 	if (!slots_)
-		return failed("MAP_FAILED", "map stats_map");
+		return kernel_error("MAP_FAILED", "map stats_map");
 	return {};
 }
 
@@ -266,73 +189,6 @@ vx_control *Datapath::control()
 int Datapath::map_fd(const char *name) const
 {
 	return bpf_object__find_map_fd_by_name(skeleton_->obj, name);
-}
-
-void Datapath::bump_generation()
-{
-	__atomic_fetch_add(&control()->generation, 1, __ATOMIC_RELEASE);
-}
-
-Result<void> Datapath::set_allowlist(const AllowlistTables *tables)
-{
-	int outers[] = {map_fd("ip_allowlist"), map_fd("prefix_allow"), map_fd("ip_allowlist6"), map_fd("prefix_allow6")};
-	const uint32_t flags[] = {VX_ALLOW_EXACT4, VX_ALLOW_PREFIX4, VX_ALLOW_EXACT6, VX_ALLOW_PREFIX6};
-	uint32_t old_set = control()->allowlist & VX_ALLOW_SET, set = old_set ^ VX_ALLOW_SET, selector = set;
-
-	if (tables) {
-		Result<Fd> made[] = {
-			make_table<uint32_t>(BPF_MAP_TYPE_HASH, "vx_exact4", tables->exact4, 0),
-			make_table<vx_prefix4>(BPF_MAP_TYPE_LPM_TRIE, "vx_prefix4", tables->prefix4, BPF_F_NO_PREALLOC),
-			make_table<vx_addr>(BPF_MAP_TYPE_HASH, "vx_exact6", tables->exact6, 0),
-			make_table<vx_prefix6>(BPF_MAP_TYPE_LPM_TRIE, "vx_prefix6", tables->prefix6, BPF_F_NO_PREALLOC),
-		};
-		const bool filled[] = {!tables->exact4.empty(), !tables->prefix4.empty(), !tables->exact6.empty(),
-				       !tables->prefix6.empty()};
-
-		selector |= VX_ALLOW_ENFORCE;
-		for (int i = 0; i < 4; i++) {
-			if (!made[i])
-				return made[i].error();
-			int fd = made[i]->get();
-
-			if (bpf_map_update_elem(outers[i], &set, &fd, 0))
-				return failed("MAP_FAILED", "put allowlist table in place");
-			if (filled[i])
-				selector |= flags[i];
-		}
-	}
-	__atomic_store_n(&control()->allowlist, selector, __ATOMIC_RELEASE);
-	bump_generation();
-	wait_for_softirqs();  // nobody looks at the old tables any more
-	for (int outer : outers)
-		bpf_map_delete_elem(outer, &old_set);
-	return {};
-}
-
-Result<void> Datapath::set_rules(std::span<const Rule> rules)
-{
-	int fd = map_fd("nat_map");
-	std::vector<vx_rule_key> stale;
-	std::unordered_set<uint32_t> wanted;
-	vx_rule_key key, *previous = nullptr;
-	uint32_t protocols = 0;
-	auto word = [](const vx_rule_key &rule_key) { return std::bit_cast<uint32_t>(rule_key); };
-
-	for (const Rule &rule : rules)
-		wanted.insert(word(rule.key));
-	for (; !bpf_map_get_next_key(fd, previous, &key); previous = &key)
-		if (!wanted.contains(word(key)))
-			stale.push_back(key);
-	for (const Rule &rule : rules) {
-		if (bpf_map_update_elem(fd, &rule.key, &rule.value, 0))
-			return failed("MAP_FAILED", "set rule");
-		protocols |= rule.key.protocol == IPPROTO_TCP ? VX_RULES_TCP : VX_RULES_UDP;
-	}
-	for (const vx_rule_key &gone : stale)
-		bpf_map_delete_elem(fd, &gone);
-	__atomic_store_n(&control()->rules, protocols, __ATOMIC_RELEASE);
-	bump_generation();
-	return {};
 }
 
 // Finds what a killed daemon left pinned, if it is of this network namespace.
@@ -377,15 +233,15 @@ Result<int> Datapath::attach_xdp(int prog_fd, int ifindex, const char *name, Fd 
 	if (errno == EBUSY || errno == EEXIST)
 		return Error{"XDP_BUSY", "attach XDP", errno, describe_attached(ifindex)};
 	if (errno == ERANGE)
-		return failed("MTU_TOO_BIG", "attach XDP");
-	return failed(errno == EOPNOTSUPP ? "NO_NATIVE_XDP" : "ATTACH_FAILED", "attach XDP");
+		return kernel_error("MTU_TOO_BIG", "attach XDP");
+	return kernel_error(errno == EOPNOTSUPP ? "NO_NATIVE_XDP" : "ATTACH_FAILED", "attach XDP");
 }
 
 Result<void> Datapath::attach_tracepoint(int prog_fd, Fd *link)
 {
 	*link = Fd(bpf_raw_tracepoint_open(nullptr, prog_fd));
 	if (!*link)
-		return failed("ATTACH_FAILED", "attach tracepoint");
+		return kernel_error("ATTACH_FAILED", "attach tracepoint");
 	return {};
 }
 
@@ -402,12 +258,12 @@ Result<void> Datapath::pin_everything()
 	for (const char *name : kPinnedMaps) {
 		unlink(pin(name).c_str());
 		if (bpf_obj_pin(map_fd(name), pin(name).c_str()))
-			return failed("PIN_FAILED", pin(name).c_str());
+			return kernel_error("PIN_FAILED", pin(name).c_str());
 	}
 	for (auto [name, fd] : links) {
 		unlink(pin(name).c_str());
 		if (bpf_obj_pin(fd, pin(name).c_str()))
-			return failed("PIN_FAILED", pin(name).c_str());
+			return kernel_error("PIN_FAILED", pin(name).c_str());
 	}
 	return {};
 }
@@ -447,7 +303,7 @@ Result<Attached> Datapath::attach()
 	if (auto adopted = adopt_predecessor(); !adopted)
 		return adopted.error();
 	if (bpf_obj_get_info_by_fd(ingress_fd, &info, &length))
-		return failed("ATTACH_FAILED", "read program id");
+		return kernel_error("ATTACH_FAILED", "read program id");
 	control()->ingress_prog_id = info.id;
 	if (auto done = attach_tracepoint(bpf_program__fd(skeleton_->progs.vx_devmap_xmit), &devmap_xmit_); !done)
 		return done.error();
