@@ -7,6 +7,7 @@ import { allowedCpus, placeWorker } from "../injector/placement.js";
 import type { Allowlist } from "./allowlist/edit.js";
 import { VxpipeError } from "./errors.js";
 import { fromNative, type Native } from "./native.js";
+import { slotsBytes } from "./observe.js";
 import type { Action, Datapath } from "./plan.js";
 import { compileRules } from "./rules.js";
 
@@ -76,6 +77,9 @@ export class Applier {
       worker: { ...worker, cpu },
     });
     this.made = gateway;
+    if (gateway.counters.byteLength !== slotsBytes) {
+      throw new VxpipeError("ABI_MISMATCH", "the packet path and the control plane were built from different sources");
+    }
     this.workerCpu = cpu;
   }
 

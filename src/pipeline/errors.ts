@@ -19,6 +19,7 @@ interface ErrorKind {
 }
 
 const kinds = {
+  ABI_MISMATCH: { exit: exit.failed, hint: "Build both again: make build." },
   ADDON_MISSING: { exit: exit.failed, hint: "Build it: make build." },
   ALLOWLIST_INVALID: { exit: exit.usage, hint: "Correct the entries named; nothing was loaded." },
   ALLOWLIST_NOT_ENFORCED: {

@@ -14,6 +14,9 @@ export type Phase = "starting" | "running" | "stopping" | "stopped";
 /** The exception worker's loop turns at least once a second, packets or not. */
 const workerStallMs = 5000;
 
+/** The latest edits are named when a reload drops them. */
+const editsMax = 100;
+
 const levels: Record<string, Level> = {
   neighbour_failed: "warn",
   link_changed: "warn",
@@ -64,11 +67,16 @@ export class Runtime {
       const restart = await this.applier.apply(plan(old, wanted));
       // What needs a restart is not in force.
       this.wanted = { ...old, allowlist: wanted.allowlist, rules: wanted.rules, logLevel: wanted.logLevel };
-      if (what !== null) this.edits.push(what);
+      if (what !== null) this.noteEdit(what);
       return restart;
     });
     this.turn = next.catch(() => undefined);
     return next;
+  }
+
+  private noteEdit(what: string): void {
+    this.edits.push(what.length > 200 ? `${what.slice(0, 197)}...` : what);
+    if (this.edits.length > editsMax) this.edits.shift();
   }
 
   /** Edits made at run time since the last load; a reload drops them. */

@@ -57,6 +57,13 @@ test("an IPv4 address in IPv6 clothes is the IPv4 address", () => {
   );
 });
 
+test("an IPv6 address that only resembles an IPv4 one stays IPv6", () => {
+  assert.deepEqual(
+    [...texts(compiled("::ff:192.0.2.1\n::fffe:192.0.2.1\n::1:ffff:192.0.2.1\n").entries)],
+    ["::ff:c000:201", "::fffe:c000:201", "::1:ffff:c000:201"],
+  );
+});
+
 test("prefix records are laid out as the ABI has them", () => {
   assert.deepEqual([...compiled("10.128.0.0/9").entries.prefix4], [9, 0, 0, 0, 10, 128, 0, 0]);
   assert.equal(shapes.prefix6.bytes, 20);
@@ -185,27 +192,27 @@ test("strange text never throws", () => {
   );
 });
 
-test("the tables hold exactly the addresses that the entries allow", () => {
-  // Few bits, so that prefixes overlap often: 10.0.0.0/27 and below, addresses within.
-  const entry = fc
-    .tuple(fc.nat(31), fc.integer({ min: 27, max: 32 }))
-    .map(([host, length]) => `10.0.0.${host}/${length}`);
+test("the tables hold exactly the addresses that the entries allow, each once", () => {
+  // Few different bits, so that prefixes nest and touch often; every length from 22 on, so that every shift is met.
+  const octet = fc.constantFrom(0, 1, 2, 8, 31, 32, 64, 127, 128, 192, 255);
+  const text = fc.tuple(fc.nat(3), octet).map(([third, fourth]) => `10.0.${third}.${fourth}`);
+  const entry = fc.tuple(text, fc.integer({ min: 22, max: 32 })).map(([address, length]) => `${address}/${length}`);
   fc.assert(
-    fc.property(fc.array(entry, { maxLength: 12 }), (list) => {
-      const { compiled: kernel } = compiled(list.join("\n"));
-      const ranges = list.map((text) => IPv4CidrRange.fromCidr(text));
-      const tables = [...texts(kernel)].map((text) => IPv4CidrRange.fromCidr(text.includes("/") ? text : `${text}/32`));
-      for (let host = 0; host < 32; host++) {
-        const address = new IPv4(`10.0.0.${host}`);
-        const hits = tables.filter((range) => range.contains(address)).length;
-        assert.ok(hits <= 1, "two records for one address");
-        assert.equal(
-          hits === 1,
-          ranges.some((range) => range.contains(address)),
-          `10.0.0.${host}`,
-        );
-      }
-    }),
+    fc.property(
+      fc.array(fc.oneof(text, entry), { maxLength: 12 }),
+      fc.array(text, { minLength: 8, maxLength: 8 }),
+      (list, probes) => {
+        const range = (one: string): IPv4CidrRange => IPv4CidrRange.fromCidr(one.includes("/") ? one : `${one}/32`);
+        const allowed = list.map(range);
+        const tables = [...texts(compiled(list.join("\n")).compiled)].map(range);
+        for (const probe of [...probes, ...list.map((one) => one.split("/")[0] ?? "")]) {
+          const address = new IPv4(probe);
+          const hits = tables.filter((one) => one.contains(address)).length;
+          assert.equal(hits, allowed.some((one) => one.contains(address)) ? 1 : 0, probe);
+        }
+      },
+    ),
+    { numRuns: 1000 },
   );
 });
 

@@ -88,6 +88,8 @@ test("a settled ledger has no faults; one packet missing is one", () => {
 test("packets lost in a crash balance on both sides", () => {
   const memory = new Memory().add(workerSlot, "inside", "received", 3).add(workerSlot, "inside", "crashLost", 3);
   assert.deepEqual(ledgerFaults(memory.bytes), []);
+  // The worker did not finish them.
+  assert.deepEqual(readCounters(memory.bytes).slots, [{ slot: workerSlot, packets: 0 }]);
 });
 
 test("counters above 2^32 are read whole", () => {

@@ -1,0 +1,106 @@
+// What the daemon asks of its host before it starts, and where it puts its worker.
+import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { allowedCpus, placeWorker } from "../../src/injector/placement.js";
+import { pinName } from "../../src/pipeline/apply.js";
+import { checkConfig } from "../../src/pipeline/config/check.js";
+import { readLastRun, writeLastRun } from "../../src/pipeline/last-run.js";
+import type { Native } from "../../src/pipeline/native.js";
+import { planOf, type Plan } from "../../src/pipeline/plan.js";
+import { checkKernel, preflight } from "../../src/pipeline/preflight.js";
+import { LiveLine } from "../../src/telemetry/live-line.js";
+import { simulate } from "./simulated-native.js";
+
+const directory = mkdtempSync(join(tmpdir(), "vxpipe-host-"));
+after(() => rmSync(directory, { recursive: true }));
+
+function planWith(inside: string, outside: string, state: string): Plan {
+  const text = `inside: { interface: ${inside} }\noutside: { interface: ${outside} }\nstate: { directory: ${state} }\n`;
+  const { config } = checkConfig(Buffer.from(text), "x");
+  assert.ok(config !== null);
+  return planOf(config, null);
+}
+
+test("Linux 6.1 is new enough and 6.0 is not", () => {
+  for (const fine of ["6.1.0-13-amd64", "6.18.44", "7.0.1", "10.0.0"]) checkKernel(fine);
+  for (const old of ["6.0.19", "5.15.0-91-generic", "4.19.0"])
+    assert.throws(() => checkKernel(old), { code: "KERNEL_TOO_OLD" }, old);
+});
+
+test("each thing that is missing is one error that names it", () => {
+  const { native } = simulate();
+  const state = join(directory, "state");
+  preflight(planWith("in0", "out0", state), native);
+  assert.throws(() => preflight(planWith("in1", "out0", state), native), {
+    code: "INTERFACE_MISSING",
+    message: "inside.interface: this host has no interface in1",
+  });
+  assert.throws(() => preflight(planWith("in0", "out1", state), native), { code: "INTERFACE_MISSING" });
+  assert.throws(() => preflight(planWith("in0", "out0", "/proc/nowhere"), native), { code: "STATE_UNWRITABLE" });
+  const without: Native = { ...native, hasCapability: (number: number) => number !== 39 };
+  assert.throws(() => preflight(planWith("in0", "out0", state), without), {
+    code: "CAPABILITY_MISSING",
+    message: "this process lacks CAP_BPF",
+  });
+});
+
+test("two names of one interface are refused", () => {
+  const { native } = simulate();
+  const facts = native.interfaceFacts("in0");
+  const same: Native = { ...native, interfaceFacts: () => facts };
+  assert.throws(() => preflight(planWith("in0", "alt0", directory), same), { code: "INTERFACE_SAME" });
+});
+
+test("lists of CPUs are read as the kernel writes them", () => {
+  assert.deepEqual(allowedCpus("Name:\tnode\nCpus_allowed_list:\t0-2,5,7-8\n"), [0, 1, 2, 5, 7, 8]);
+  assert.ok(allowedCpus().length > 0);
+});
+
+test("the worker goes to the CPU that is named, else to the last, and never where it may not", () => {
+  assert.equal(placeWorker("auto", [0, 1, 3]), 3);
+  assert.equal(placeWorker(1, [0, 1, 3]), 1);
+  assert.throws(() => placeWorker(2, [0, 1, 3]), { code: "CPU_UNAVAILABLE" });
+});
+
+test("a VLAN interface has a pin directory without dots, which a bpffs refuses", () => {
+  assert.equal(pinName("ens5.100"), "ens5:100");
+});
+
+test("the last run is kept by inside interface, and a broken file is none", () => {
+  const run = { pid: 1, startedAt: "2026-01-01T00:00:00.000Z", endedAt: null, statistics: null };
+  assert.equal(readLastRun(directory, "in0"), null);
+  writeLastRun(directory, "in0", run);
+  assert.deepEqual(readLastRun(directory, "in0"), run);
+  assert.equal(readLastRun(directory, "in1"), null);
+  assert.throws(() => writeLastRun("/proc/nowhere", "in0", run), { code: "STATE_UNWRITABLE" });
+});
+
+test("on a terminal log lines never run into the live line", () => {
+  let screen = "";
+  const line = new LiveLine({ isTTY: true, columns: 20, write: (text) => (screen += text) });
+  line.show("x".repeat(100));
+  line.write("log\n");
+  line.show("y");
+  line.end();
+  assert.equal(screen, `\r\u001b[K${"x".repeat(19)}\r\u001b[Klog\n\r\u001b[Ky\n`);
+});
+
+test("without a terminal every live line is a line", () => {
+  let screen = "";
+  const line = new LiveLine({ write: (text) => (screen += text) });
+  line.show("x");
+  line.write("log\n");
+  line.end();
+  assert.equal(screen, "x\nlog\n");
+});
+
+test("a state file is never half written", () => {
+  const path = join(directory, "last-run-in0.json");
+  for (let pid = 0; pid < 50; pid++) {
+    writeLastRun(directory, "in0", { pid, startedAt: "", endedAt: null, statistics: null });
+    assert.equal((JSON.parse(readFileSync(path, "utf8")) as { pid: number }).pid, pid);
+  }
+});
