@@ -278,7 +278,7 @@ std::optional<RuleMessage> parse_rule(NetlinkBytes message)
 int parse_error(NetlinkBytes message)
 {
 	const auto code = load<int32_t>(message, NLMSG_HDRLEN);
-	return code ? -*code : EBADMSG;
+	return code && *code != INT32_MIN ? -*code : EBADMSG;
 }
 
 std::string address_text(const vx_addr &address)
