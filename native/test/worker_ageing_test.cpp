@@ -146,6 +146,20 @@ TEST_F(NeighbourAgeing, APacketStillGoesOutWhenItsNeighbourHasBeenForgottenAndIs
 	EXPECT_EQ(counters().forwarded, 2u);
 }
 
+TEST_F(NeighbourAgeing, APermanentEntryNotHeardOfYetIsFoundUsedAndLeftPermanent)
+{
+	shell("ip neighbour add 192.0.2.50 lladdr 02:00:00:00:00:50 nud permanent dev out0");
+	forward("192.0.2.50");
+	neighbours_->settle(now_);
+	sender_->flush(now_);
+	EXPECT_EQ(arrived(1).size(), 1u);
+	EXPECT_EQ(neighbour("192.0.2.50").mac[5], 0x50);
+	for (int minute = 0; minute < 7; minute++)
+		pass(60);
+	neighbours_->stop();
+	shell("ip neighbour show dev out0 nud permanent | grep -q '192.0.2.50 '");
+}
+
 TEST_F(NeighbourAgeing, SilenceOfTheKernelIsTakenForFailureAfterSixSeconds)
 {
 	forward("192.0.2.77");

@@ -192,14 +192,14 @@ void WorkerBed::TearDown()
 	home_.enter();
 }
 
-void WorkerBed::start_worker(bool follow_routes)
+void WorkerBed::start_worker(const std::function<void(ExceptionWorkerConfig &)> &adjust)
 {
 	ExceptionWorkerConfig config{};
 	config.inside_ifindex = static_cast<int>(if_nametoindex("in0"));
 	config.outside_ifindex = static_cast<int>(if_nametoindex("out0"));
 	config.inside_queues = 1;
 	config.batch = 64;
-	config.follow_routes = follow_routes;
+	config.follow_routes = true;
 	memcpy(config.fixed_mac, "\x02\x00\x00\x00\x00\x55", 6);
 	config.xsks_fd = bpf_map__fd(feeder_->maps.sockets);
 	config.routes4_fd = bpf_map__fd(feeder_->maps.routes4);
@@ -211,6 +211,8 @@ void WorkerBed::start_worker(bool follow_routes)
 	config.samples_fd = bpf_map__fd(feeder_->maps.samples);
 	config.control = &feeder_->bss->control;
 	config.slot = &slot_;
+	if (adjust)
+		adjust(config);
 	auto started = ExceptionWorker::start(config);
 	ASSERT_TRUE(started) << started.error().op << ": " << strerror(started.error().err);
 	worker_ = std::move(*started);

@@ -62,7 +62,7 @@ protected:
 	void SetUp() override;
 	void TearDown() override;
 
-	void start_worker(bool follow_routes = true);
+	void start_worker(const std::function<void(ExceptionWorkerConfig &)> &adjust = {});
 	void stop_worker() { worker_.reset(); }
 	// Hands an IP packet to the worker as XDP would.
 	void feed(const Bytes &ip, vx_exception exception = {}, uint16_t way = kBySocket);

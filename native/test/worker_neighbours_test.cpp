@@ -48,6 +48,14 @@ TEST_F(WorkerNeighbours, PacketsForAnUnknownNeighbourWaitAndLeaveInOrderWhenItAn
 	}
 }
 
+TEST_F(WorkerNeighbours, ASpinningWorkerNoticesNeighboursAndItsEndToo)
+{
+	start_worker([](ExceptionWorkerConfig &config) { config.busy = true; });
+	feed_many("192.0.2.2", 50);
+	expect_in_order(arrived(50), 50);
+	EXPECT_TRUE(eventually([&] { return neighbour_is("192.0.2.2", VX_NEIGHBOUR_VALID); }));
+}
+
 TEST_F(WorkerNeighbours, AnIpv6NeighbourIsFoundToo)
 {
 	start_worker();
@@ -184,7 +192,7 @@ TEST_F(WorkerNeighbours, AMulticastPacketNeedsNoNeighbour)
 
 TEST_F(WorkerNeighbours, WithOneFixedNextHopNothingIsLookedUp)
 {
-	start_worker(false);
+	start_worker([](ExceptionWorkerConfig &config) { config.follow_routes = false; });
 	feed_many("198.51.100.9", 3);
 	const auto frames = arrived(3);
 	expect_in_order(frames, 3);

@@ -7,6 +7,7 @@
 
 #include <cstring>
 
+#include "../core/checksum.h"
 #include "worker_bed.h"
 
 namespace vx::test {
@@ -126,6 +127,24 @@ TEST_F(WorkerPackets, LaterFragmentsWaitForTheFirstAndAreTranslatedLikeIt)
 	feed_later(7, 800, 800, true);
 	EXPECT_TRUE(settled(4)) << "one that comes when all is decided goes on at once";
 	EXPECT_EQ(counters().forwarded, 4u);
+}
+
+TEST_F(WorkerPackets, HeldFragmentsGetWhatXdpDoesToOtherPackets)
+{
+	start_worker([](ExceptionWorkerConfig &config) { config.clear_dont_fragment = config.decrement_ttl = true; });
+	Bytes dying = make_ipv4({.destination = "203.0.113.9", .payload = 8, .id = 11, .flags_and_offset = 300});
+	dying[8] = 1;
+	feed(dying, exception(VX_EXCEPTION_FRAGMENT_LATER));
+	feed(make_ipv4({.destination = "203.0.113.9", .payload = 8, .id = 11, .flags_and_offset = 0x4000 | 100}),
+	     exception(VX_EXCEPTION_FRAGMENT_LATER));
+	feed_first(11);
+	const auto frames = arrived(2);
+	ASSERT_EQ(frames.size(), 2u);
+	const Bytes &later = frames[1];
+	EXPECT_EQ(later[14 + 8], 63);
+	EXPECT_EQ(later[14 + 6] & 0x40, 0);
+	EXPECT_EQ(fold(sum_words(&later[14], 20)), 0xffff);
+	EXPECT_EQ(dropped(VX_DROP_ttl_expired), 1u);
 }
 
 TEST_F(WorkerPackets, HeldFragmentsAreFragmentedFurtherWhenTheMtuAsksForIt)
