@@ -13,11 +13,6 @@ constexpr uint16_t kDontFragment = 0x4000;
 constexpr uint16_t kMoreFragments = 0x2000;
 constexpr uint16_t kOffsetMask = 0x1fff;
 
-uint16_t load16(const uint8_t *at)
-{
-	return static_cast<uint16_t>(at[0] << 8 | at[1]);
-}
-
 void store16(uint8_t *at, uint32_t value)
 {
 	at[0] = static_cast<uint8_t>(value >> 8);
@@ -33,12 +28,12 @@ uint32_t payload_room(uint32_t mtu, uint32_t header)
 
 Ipv4Fragments::Ipv4Fragments(std::span<const uint8_t> packet, uint32_t mtu) : packet_(packet), mtu_(mtu)
 {
-	if (packet.size() < kIpv4HeaderMin || packet[0] >> 4 != 4)
+	if (packet.size() < kIpv4HeaderBytes || packet[0] >> 4 != 4)
 		return;
 	first_header_length_ = (packet[0] & 0x0f) * 4u;
-	const uint32_t total = load16(&packet[2]);
-	flags_and_offset_ = load16(&packet[6]);
-	if (first_header_length_ < kIpv4HeaderMin || total <= first_header_length_ || total > packet.size())
+	const uint32_t total = load16_be(&packet[2]);
+	flags_and_offset_ = load16_be(&packet[6]);
+	if (first_header_length_ < kIpv4HeaderBytes || total <= first_header_length_ || total > packet.size())
 		return;
 	payload_length_ = total - first_header_length_;
 	// Only the last fragment of a datagram may end off an eight-byte boundary.
@@ -61,9 +56,9 @@ Ipv4Fragments::Ipv4Fragments(std::span<const uint8_t> packet, uint32_t mtu) : pa
 
 void Ipv4Fragments::make_later_header()
 {
-	memcpy(later_header_, packet_.data(), kIpv4HeaderMin);
-	uint32_t out = kIpv4HeaderMin;
-	uint32_t in = kIpv4HeaderMin;
+	memcpy(later_header_, packet_.data(), kIpv4HeaderBytes);
+	uint32_t out = kIpv4HeaderBytes;
+	uint32_t in = kIpv4HeaderBytes;
 	while (in < first_header_length_) {
 		const uint8_t option = packet_[in];
 		if (option == 0)

@@ -7,10 +7,9 @@
 #include <cstdint>
 #include <span>
 
-namespace vx {
+#include "ip.h"
 
-inline constexpr uint32_t kIpv4HeaderMin = 20;
-inline constexpr uint32_t kIpv4HeaderMax = 60;
+namespace vx {
 
 class Ipv4Fragments {
 public:
@@ -25,7 +24,7 @@ public:
 
 private:
 	std::span<const uint8_t> packet_;
-	uint8_t later_header_[kIpv4HeaderMax];
+	uint8_t later_header_[kIpv4HeaderBytesMax];
 	uint32_t first_header_length_ = 0;
 	uint32_t later_header_length_ = 0;
 	uint32_t payload_length_ = 0;

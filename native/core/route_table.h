@@ -11,7 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "../../bpf/abi/abi.h"
+#include "address.h"
 
 namespace vx {
 
@@ -24,20 +24,6 @@ struct RoutePrefix {
 	{
 		return family == other.family && length == other.length && !memcmp(&address, &other.address, sizeof address);
 	}
-};
-
-struct AddressHash {
-	size_t operator()(const vx_addr &address) const
-	{
-		uint64_t words[2];
-		memcpy(words, address.bytes, sizeof words);
-		uint64_t hash = (words[0] ^ (words[1] * 0x9e3779b97f4a7c15ULL)) * 0xff51afd7ed558ccdULL;
-		return hash ^ (hash >> 32);
-	}
-};
-
-struct SameAddress {
-	bool operator()(const vx_addr &a, const vx_addr &b) const { return !memcmp(&a, &b, sizeof a); }
 };
 
 struct RoutePrefixHash {

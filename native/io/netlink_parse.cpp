@@ -1,7 +1,6 @@
 // Reads rtnetlink messages. Pure; called by the exception worker on its thread and by tests.
 #include "netlink_parse.h"
 
-#include <arpa/inet.h>
 #include <linux/fib_rules.h>
 #include <linux/if_link.h>
 #include <linux/neighbour.h>
@@ -127,20 +126,6 @@ RoutePlace place_of(uint16_t flags)
 }
 
 }  // namespace
-
-vx_addr mapped(const uint8_t ipv4[4])
-{
-	vx_addr address{};
-	address.bytes[10] = address.bytes[11] = 0xff;
-	memcpy(address.bytes + 12, ipv4, 4);
-	return address;
-}
-
-bool is_mapped(const vx_addr &address)
-{
-	static constexpr uint8_t prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-	return !memcmp(address.bytes, prefix, sizeof prefix);
-}
 
 NetlinkBytes next_message(NetlinkBytes &rest)
 {
@@ -279,14 +264,6 @@ int parse_error(NetlinkBytes message)
 {
 	const auto code = load<int32_t>(message, NLMSG_HDRLEN);
 	return code && *code != INT32_MIN ? -*code : EBADMSG;
-}
-
-std::string address_text(const vx_addr &address)
-{
-	char text[INET6_ADDRSTRLEN];
-	const bool ipv4 = is_mapped(address);
-	inet_ntop(ipv4 ? AF_INET : AF_INET6, ipv4 ? address.bytes + 12 : address.bytes, text, sizeof text);
-	return text;
 }
 
 }  // namespace vx

@@ -10,8 +10,8 @@
 #include <cstdint>
 #include <optional>
 #include <span>
-#include <string>
 
+#include "../core/address.h"
 #include "../core/route_table.h"
 
 namespace vx {
@@ -63,9 +63,5 @@ std::optional<RouteMessage> parse_route(NetlinkBytes message, uint32_t outside_i
 std::optional<RuleMessage> parse_rule(NetlinkBytes message);
 // NLMSG_ERROR and NLMSG_DONE: the errno it carries, 0 for an acknowledgement.
 int parse_error(NetlinkBytes message);
-
-vx_addr mapped(const uint8_t ipv4[4]);
-bool is_mapped(const vx_addr &address);
-std::string address_text(const vx_addr &address);
 
 }  // namespace vx

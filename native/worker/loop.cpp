@@ -9,7 +9,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <ctime>
+
+#include "../core/ip.h"
+#include "clock.h"
 
 namespace vx {
 namespace {
@@ -19,38 +21,12 @@ constexpr uint64_t kFinishNsMax = 1000000000;
 constexpr uint32_t kBatchMax = 256;
 constexpr uint32_t kDrainBatchesMax = 64;  // under a flood the rings are never empty
 constexpr uint32_t kBusyPollEvery = 1024;
-constexpr uint32_t kIpv4HeaderBytes = 20;
-constexpr uint32_t kIpv6HeaderBytes = 40;
-
-uint64_t clock_ns()
-{
-	timespec now{};
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return static_cast<uint64_t>(now.tv_sec) * 1000000000 + static_cast<uint64_t>(now.tv_nsec);
-}
 
 // A packet whose fate nobody could name any more: the ledger would lie from here on.
 [[noreturn]] void broken(const char *what)
 {
 	fprintf(stderr, "vxpipe: exception worker: broken invariant: %s\n", what);
 	abort();
-}
-
-void group_mac(const vx_addr &group, uint8_t mac[6])
-{
-	if (is_mapped(group)) {  // RFC 1112 section 6.4
-		const uint8_t formula[6] = {0x01, 0x00, 0x5e, static_cast<uint8_t>(group.bytes[13] & 0x7f), group.bytes[14],
-					    group.bytes[15]};
-		memcpy(mac, formula, 6);
-	} else {  // RFC 2464 section 7
-		mac[0] = mac[1] = 0x33;
-		memcpy(mac + 2, group.bytes + 12, 4);
-	}
-}
-
-bool is_group(const vx_addr &address)
-{
-	return is_mapped(address) ? address.bytes[12] >> 4 == 0xe : address.bytes[0] == 0xff;
 }
 
 }  // namespace
@@ -77,7 +53,7 @@ void Loop::handle(const vx_exception &exception, Frame frame)
 	if (exception.length > frame.length)
 		broken("an exception header that is longer than its packet");
 	frame.length = exception.length;
-	const uint8_t version = umem_.at(frame.address)[kEthernetBytes] >> 4;
+	const uint8_t version = ip_version(umem_.at(frame.address) + kEthernetBytes);
 	const uint32_t header = version == 4 ? kIpv4HeaderBytes : kIpv6HeaderBytes;
 	if ((version != 4 && version != 6) || frame.length < kEthernetBytes + header)
 		return sender_.drop(frame, VX_DROP_malformed_inner);
@@ -96,16 +72,16 @@ void Loop::forward(Frame frame)
 		return sender_.send(frame, config_.fixed_mac);
 	const uint8_t *ip = umem_.at(frame.address) + kEthernetBytes;
 	vx_addr destination;
-	if (ip[0] >> 4 == 4)
+	if (ip_version(ip) == 4)
 		destination = mapped(ip + 16);
 	else
 		memcpy(&destination, ip + 24, sizeof destination);
 	const vx_route route = routes_.find(destination);
 	if (route.kind != VX_ROUTE_ONLINK && route.kind != VX_ROUTE_GATEWAY)
 		return sender_.drop(frame, VX_DROP_no_route);
-	if (is_group(destination)) {
+	if (is_multicast(destination)) {
 		uint8_t mac[6];
-		group_mac(destination, mac);
+		multicast_mac(destination, mac);
 		return sender_.send(frame, mac);
 	}
 	neighbours_.forward(route.kind == VX_ROUTE_GATEWAY ? route.gateway : destination, frame, now_ns_);
@@ -150,14 +126,14 @@ int Loop::poll_timeout_ms(bool more) const
 void Loop::wait(bool more)
 {
 	poll(polled_.data(), polled_.size(), config_.busy ? 0 : poll_timeout_ms(more));
-	now_ns_ = clock_ns();
+	now_ns_ = monotonic_ns();
 	if (polled_[1].revents)
 		follow();
 }
 
 void Loop::run()
 {
-	now_ns_ = clock_ns();
+	now_ns_ = monotonic_ns();
 	next_tick_ns_ = now_ns_ + kTickNs;
 	for (uint32_t turn = 0; !stopping_.load(std::memory_order_relaxed); turn++) {
 		config_.slot->heartbeat++;
@@ -204,9 +180,9 @@ void Loop::finish()
 	neighbours_.settle(now_ns_);
 	neighbours_.stop();
 	fragments_.stop(now_ns_);
-	const uint64_t until_ns = clock_ns() + kFinishNsMax;
+	const uint64_t until_ns = monotonic_ns() + kFinishNsMax;
 	do {
-		now_ns_ = clock_ns();
+		now_ns_ = monotonic_ns();
 		sender_.flush(now_ns_);
 	} while (sender_.backlogged() && now_ns_ < until_ns);
 	sender_.give_up();

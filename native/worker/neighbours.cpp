@@ -23,11 +23,6 @@ constexpr uint64_t kPurgeNs = 1000000000;
 constexpr uint16_t kValidStates = NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE | NUD_PERMANENT | NUD_NOARP;
 constexpr uint16_t kPermanentStates = NUD_PERMANENT | NUD_NOARP;
 
-bool is_multicast(const vx_addr &address)
-{
-	return is_mapped(address) ? address.bytes[12] >= 224 : address.bytes[0] == 0xff;
-}
-
 std::string mac_text(const uint8_t mac[6])
 {
 	char text[18];

@@ -7,21 +7,15 @@
 
 #include <algorithm>
 #include <cstring>
-#include <ctime>
 #include <string>
+
+#include "clock.h"
 
 namespace vx {
 namespace {
 
 constexpr uint64_t kReadingPauseNs = 250000000;
 constexpr uint32_t kLastMetric = UINT32_MAX;
-
-uint64_t clock_ns()
-{
-	timespec now{};
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return static_cast<uint64_t>(now.tv_sec) * 1000000000 + static_cast<uint64_t>(now.tv_nsec);
-}
 
 vx_prefix4 key4(const RoutePrefix &prefix)
 {
@@ -78,7 +72,7 @@ void Routes::add_fixed()
 
 Result<void> Routes::read(Netlink &reads, uint64_t now_ns)
 {
-	const uint64_t began_ns = clock_ns();
+	const uint64_t began_ns = monotonic_ns();
 	distrusted_ = false;
 	table_.begin_resync();
 	add_fixed();
@@ -96,7 +90,7 @@ Result<void> Routes::read(Netlink &reads, uint64_t now_ns)
 	if (!now_ns)
 		sweep_maps();
 	// A big table under constant change costs a tenth of the worker's time at most.
-	const uint64_t ended_ns = clock_ns();
+	const uint64_t ended_ns = monotonic_ns();
 	next_reading_ns_ = ended_ns + std::max(kReadingPauseNs, 10 * (ended_ns - began_ns));
 	return {};
 }

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "../core/ip.h"
 #include "../core/ipv4_fragments.h"
 
 namespace vx {
@@ -15,18 +16,6 @@ namespace {
 constexpr int kKicksWithoutProgress = 16;
 constexpr int kKicksMax = 4096;  // several rings full: refused frames and ones taken back cost a kick each
 constexpr uint64_t kStallNsMax = 1000000000;  // a driver that takes nothing for this long has refused
-constexpr uint32_t kIpv6HeaderBytes = 40;
-
-uint16_t load16(const uint8_t *at)
-{
-	return static_cast<uint16_t>(at[0] << 8 | at[1]);
-}
-
-// What the IP header says, which is less than the frame holds when Ethernet padded it.
-uint32_t packet_length(const uint8_t *ip)
-{
-	return ip[0] >> 4 == 4 ? load16(ip + 2) : kIpv6HeaderBytes + load16(ip + 4);
-}
 
 }  // namespace
 
@@ -43,7 +32,7 @@ void Sender::drop(Frame frame, vx_drop reason)
 
 void Sender::put_ethernet(uint8_t *frame, const uint8_t destination_mac[6]) const
 {
-	const uint16_t protocol = htons(frame[kEthernetBytes] >> 4 == 4 ? ETH_P_IP : ETH_P_IPV6);
+	const uint16_t protocol = htons(ip_version(frame + kEthernetBytes) == 4 ? ETH_P_IP : ETH_P_IPV6);
 	memcpy(frame, destination_mac, 6);
 	memcpy(frame + 6, links_.outside().mac, 6);
 	memcpy(frame + 12, &protocol, 2);
@@ -57,7 +46,7 @@ void Sender::send(Frame frame, const uint8_t destination_mac[6])
 	put_ethernet(bytes, destination_mac);
 	const uint32_t mtu = links_.outside().mtu;
 	if (frame.length - kEthernetBytes > mtu) {
-		const uint32_t length = packet_length(bytes + kEthernetBytes);
+		const uint32_t length = ip_length(bytes + kEthernetBytes);
 		if (length > mtu)
 			return send_fragments(frame);
 		frame.length = kEthernetBytes + length;
