@@ -11,6 +11,7 @@
 // After:  fragment SOURCE DESTINATION PROTOCOL ID STATE|absent [ADDRESS]      neighbour ADDRESS used|unused
 #pragma once
 
+#include <array>
 #include <map>
 #include <memory>
 #include <string>
@@ -62,7 +63,8 @@ private:
 	void apply_ring(const std::string &state);
 	void fill_fragments();
 	void find_program();
-	std::map<std::string, uint64_t> counters() const;
+	using Counters = std::array<vx_counters, VX_DIRECTIONS>;
+	Counters counters() const;
 
 	int cpu_ = 0;
 	int inside_ifindex_ = 0, outside_ifindex_ = 0;

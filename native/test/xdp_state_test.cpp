@@ -1,0 +1,284 @@
+// What the inside program keeps between packets and where it writes beside the frame: caches under pressure, drop samples,
+// latency samples, the exception worker's socket and ring. BPF_PROG_TEST_RUN, root.
+#include <arpa/inet.h>
+#include <bpf/bpf.h>
+#include <gtest/gtest.h>
+#include <linux/bpf.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <random>
+
+#include "xdp_bed.h"
+#include "xdp_words.h"
+
+namespace vx::test {
+namespace {
+
+constexpr size_t kEthernet = 14;
+constexpr size_t kInner = 50, kInnerIp = kInner + kEthernet, kInnerUdp = kInnerIp + 20;  // in frame() below
+
+void put16(Bytes &bytes, size_t at, size_t value)
+{
+	bytes[at] = static_cast<uint8_t>(value >> 8);
+	bytes[at + 1] = static_cast<uint8_t>(value);
+}
+
+// Ethernet, IPv4, UDP, VXLAN, Ethernet, IPv4 and UDP without checksums; the rest counts up.
+Bytes frame(uint32_t source, uint32_t destination, uint16_t port, size_t payload = 10)
+{
+	Bytes bytes(kInnerUdp + 8 + payload);
+	for (size_t i = kInnerUdp + 8; i < bytes.size(); i++)
+		bytes[i] = static_cast<uint8_t>(i);
+	bytes[12] = 8;
+	bytes[14] = bytes[kInnerIp] = 0x45;
+	bytes[23] = bytes[kInnerIp + 9] = 17;
+	bytes[22] = bytes[kInnerIp + 8] = 64;
+	put16(bytes, 16, bytes.size() - 14);
+	put16(bytes, 36, 4789);
+	put16(bytes, 38, bytes.size() - 34);
+	bytes[42] = 8;
+	put16(bytes, kInner + 12, 0x0800);
+	put16(bytes, kInnerIp + 2, 28 + payload);
+	const uint32_t addresses[] = {htonl(source), htonl(destination)};
+	memcpy(&bytes[kInnerIp + 12], addresses, 8);
+	put16(bytes, kInnerUdp, 4000);
+	put16(bytes, kInnerUdp + 2, port);
+	put16(bytes, kInnerUdp + 4, 8 + payload);
+	return bytes;
+}
+
+class XdpState : public testing::Test {
+protected:
+	void SetUp() override { load(""); }
+
+	void load(const std::string &knobs)
+	{
+		bed_.load(knobs);
+		bed_.apply({"interface", "inside", "02:00:00:00:00:01", "3400"});
+		bed_.apply({"interface", "outside", "02:00:00:00:00:02", "3400"});
+		bed_.apply({"route", "0.0.0.0/0", "gateway", "198.51.100.1"});
+		bed_.apply({"neighbour", "198.51.100.1", "valid", "02:00:00:00:00:03"});
+	}
+
+	XdpBed &bed_ = XdpBed::instance();
+};
+
+constexpr uint32_t kNet = 0x0a000000;
+
+// Every answer depends on the address alone, so that a cache that mixes two up is seen at once.
+bool is_listed(uint32_t address)
+{
+	return address * 2654435761u >> 31;
+}
+
+TEST_F(XdpState, MoreAddressesThanTheCacheHoldsAreNeverTakenForOneAnother)
+{
+	constexpr uint32_t kAddresses = VX_NEIGHBOURS_MAX - 2;
+	AllowlistTables tables;
+	bed_.apply({"route", "10.0.0.0/8", "onlink"});
+	for (uint32_t i = 0; i < kAddresses; i++) {
+		const uint32_t address_be = htonl(kNet + i);
+		vx_addr key{};
+		key.bytes[10] = key.bytes[11] = 0xff;
+		memcpy(key.bytes + 12, &address_be, 4);
+		vx_neighbour neighbour{};
+		neighbour.state = VX_NEIGHBOUR_VALID;
+		memcpy(neighbour.mac + 2, &address_be, 4);
+		ASSERT_EQ(bpf_map_update_elem(bed_.map("neighbours"), &key, &neighbour, 0), 0);
+		const auto *bytes = reinterpret_cast<const uint8_t *>(&address_be);
+		if (is_listed(kNet + i))
+			tables.exact4.insert(tables.exact4.end(), bytes, bytes + 4);
+	}
+	ASSERT_TRUE(bed_.datapath().set_allowlist(&tables));
+	const uint32_t seed = std::random_device{}();
+	std::mt19937 random(seed);
+	uint64_t forwarded = 0, misses = 0;
+	constexpr uint32_t kPackets = 60000;
+	for (uint32_t i = 0; i < kPackets; i++) {
+		const uint32_t source = kNet + random() % kAddresses, destination = kNet + random() % kAddresses;
+		const Outcome outcome = bed_.run(frame(source, destination, 9));
+		const bool allowed = is_listed(source) || is_listed(destination);
+		ASSERT_EQ(outcome.action, allowed ? XDP_REDIRECT : XDP_DROP) << "seed " << seed << " packet " << i;
+		if (outcome.counts.contains("cache_misses"))
+			misses += outcome.counts.at("cache_misses");
+		if (!allowed)
+			continue;
+		const uint32_t mac_be = htonl(destination);
+		ASSERT_EQ(memcmp(outcome.out.data() + 2, &mac_be, 4), 0) << "seed " << seed << " packet " << i;
+		forwarded++;
+	}
+	EXPECT_GT(forwarded, kPackets / 2u);
+	EXPECT_GT(misses, uint64_t{kAddresses});  // the cache was indeed too small
+}
+
+TEST_F(XdpState, MorePortsThanTheCacheHoldsAreNeverTakenForOneAnother)
+{
+	std::vector<Rule> rules;
+	for (uint32_t port = 1; port < 8192; port++)
+		if (is_listed(port)) {
+			Rule rule{};
+			rule.key.protocol = IPPROTO_UDP;
+			rule.key.port_be = htons(static_cast<uint16_t>(port));
+			rule.value.address_be = htonl(0xac100000 + port);
+			rule.value.port_be = htons(static_cast<uint16_t>(port + 8192));
+			rules.push_back(rule);
+		}
+	ASSERT_TRUE(bed_.datapath().set_rules(rules));
+	const uint32_t seed = std::random_device{}();
+	std::mt19937 random(seed);
+	for (uint32_t i = 0; i < 60000; i++) {
+		const uint32_t port = 1 + random() % 8191;
+		const Outcome outcome = bed_.run(frame(kNet + 1, kNet + 2, static_cast<uint16_t>(port)));
+		ASSERT_EQ(outcome.action, XDP_REDIRECT);
+		const uint32_t to = htonl(is_listed(port) ? 0xac100000 + port : kNet + 2);
+		const uint16_t to_port = htons(static_cast<uint16_t>(is_listed(port) ? port + 8192 : port));
+		ASSERT_EQ(memcmp(&outcome.out[kEthernet + 16], &to, 4), 0) << "seed " << seed << " packet " << i;
+		ASSERT_EQ(memcmp(&outcome.out[kEthernet + 22], &to_port, 2), 0) << "seed " << seed << " packet " << i;
+	}
+}
+
+TEST_F(XdpState, TheFirstAndEvery1024thDropOfAReasonIsSampled)
+{
+	struct Seen {
+		vx_sample sample;
+		size_t length;
+	};
+	std::vector<Seen> seen;
+	auto ring = RingReader::open(bed_.map("packet_ringbuf"), [&](const uint8_t *bytes, size_t length) {
+		seen.push_back({});
+		memcpy(&seen.back().sample, bytes, std::min(length, sizeof(vx_sample)));
+		seen.back().length = length;
+	});
+	ASSERT_TRUE(ring);
+	ring->consume();
+	seen.clear();
+	memset(bed_.slot().direction[VX_INSIDE].dropped, 0, sizeof bed_.slot().direction[VX_INSIDE].dropped);
+	bed_.apply({"allow"});
+	const Bytes small = frame(kNet + 1, kNet + 2, 9, 3), large = frame(kNet + 1, kNet + 2, 9, 500);
+	Bytes flagless = small;
+	flagless[42] = 0;
+	for (int i = 0; i < 1024; i++)
+		ASSERT_EQ(bed_.run(small).action, XDP_DROP);
+	ASSERT_EQ(bed_.run(large).action, XDP_DROP);
+	ASSERT_EQ(bed_.run(flagless).action, XDP_DROP);
+	ring->consume();
+	ASSERT_EQ(seen.size(), 3u);
+	const struct {
+		const Bytes &frame;
+		vx_drop drop;
+	} expected[] = {{small, VX_DROP_not_allowed}, {large, VX_DROP_not_allowed}, {flagless, VX_DROP_vxlan_flags}};
+	for (size_t i = 0; i < 3; i++) {
+		const vx_sample &sample = seen[i].sample;
+		const size_t captured = std::min<size_t>(expected[i].frame.size(), VX_SAMPLE_BYTES);
+		EXPECT_EQ(seen[i].length, sizeof(vx_sample));
+		EXPECT_EQ(sample.drop, expected[i].drop);
+		EXPECT_EQ(sample.direction, VX_INSIDE);
+		EXPECT_EQ(sample.length, expected[i].frame.size());
+		EXPECT_EQ(sample.captured, captured);
+		EXPECT_EQ(memcmp(sample.bytes, expected[i].frame.data(), captured), 0);
+		EXPECT_GE(sample.time_ns, i ? seen[i - 1].sample.time_ns : 1);
+	}
+}
+
+TEST_F(XdpState, AFullSampleRingLosesSamplesAndNoCount)
+{
+	memset(bed_.slot().direction[VX_INSIDE].dropped, 0, sizeof bed_.slot().direction[VX_INSIDE].dropped);
+	bed_.apply({"allow"});
+	const Bytes packet = frame(kNet + 1, kNet + 2, 9);
+	const uint64_t samples = VX_RING_BYTES / sizeof(vx_sample) + 10;
+	for (uint64_t i = 0; i < samples; i++) {
+		bed_.slot().direction[VX_INSIDE].dropped[VX_DROP_not_allowed] = 0;  // each one the first
+		const Outcome outcome = bed_.run(packet);
+		ASSERT_EQ(outcome.action, XDP_DROP);
+		ASSERT_EQ(outcome.counts.at("not_allowed"), 1u);
+	}
+	auto ring = RingReader::open(bed_.map("packet_ringbuf"), [](const uint8_t *, size_t) {});
+	ASSERT_TRUE(ring);
+	ring->consume();
+}
+
+TEST_F(XdpState, OnePacketIn1024IsTimed)
+{
+	bed_.slot().direction[VX_INSIDE].received = 1;
+	const Bytes packet = frame(kNet + 1, kNet + 2, 9);
+	std::vector<uint64_t> timed;
+	for (uint64_t i = 1; i <= 3000; i++) {
+		bed_.slot().latency_start_ns = 0;
+		ASSERT_EQ(bed_.run(packet).action, XDP_REDIRECT);
+		if (bed_.slot().latency_start_ns)
+			timed.push_back(i);
+	}
+	EXPECT_EQ(timed, (std::vector<uint64_t>{1024, 2048}));
+}
+
+TEST_F(XdpState, ADroppedPacketIsNotTimed)
+{
+	bed_.apply({"allow"});
+	bed_.slot().direction[VX_INSIDE].received = 0;
+	bed_.slot().latency_start_ns = 0;
+	EXPECT_EQ(bed_.run(frame(kNet + 1, kNet + 2, 9)).action, XDP_DROP);
+	EXPECT_EQ(bed_.slot().latency_start_ns, 0u);
+}
+
+TEST_F(XdpState, AnExceptionGoesToTheQueuesSocketWithItsReasonInFrontOfTheFrame)
+{
+	bed_.apply({"neighbour", "198.51.100.1", "resolving"});
+	bed_.apply({"rule", "udp", "9", "172.30.0.1", "80"});
+	bed_.apply({"socket"});
+	const Bytes packet = frame(kNet + 1, kNet + 2, 9);
+	const Outcome outcome = bed_.run(packet);
+	EXPECT_EQ(outcome.action, XDP_REDIRECT);
+	EXPECT_TRUE(outcome.records.empty());
+	EXPECT_EQ(outcome.counts.at("to_worker"), 1u);
+	EXPECT_FALSE(outcome.counts.contains("redirected"));
+	vx_exception exception{};
+	ASSERT_EQ(outcome.out.size(), sizeof exception + packet.size() - kInner);
+	memcpy(&exception, outcome.out.data(), sizeof exception);
+	EXPECT_EQ(exception.magic, VX_EXCEPTION_MAGIC);
+	EXPECT_EQ(exception.length, packet.size() - kInner);
+	EXPECT_EQ(exception.reason, VX_EXCEPTION_NEIGHBOUR);
+	EXPECT_EQ(exception.original_destination_be, htonl(kNet + 2));
+	EXPECT_EQ(exception.new_destination_be, 0u);
+	const uint32_t target_be = ipv4_from("172.30.0.1");
+	EXPECT_EQ(memcmp(&outcome.out[sizeof exception + kEthernet + 16], &target_be, 4), 0);
+	EXPECT_EQ(memcmp(&outcome.out[sizeof exception + kEthernet + 28], &packet[kInnerUdp + 8], 10), 0);
+}
+
+TEST_F(XdpState, TheRingTakesPacketsUntilItIsFullAndThenDropsThemByName)
+{
+	bed_.apply({"neighbour", "198.51.100.1", "resolving"});
+	const Bytes packet = frame(kNet + 1, kNet + 2, 9, 1400);
+	uint64_t taken = 0;
+	Outcome outcome = bed_.run(packet, XdpBed::Rings::leave);
+	for (; outcome.counts.contains("to_worker") && taken < 10000; taken++)
+		outcome = bed_.run(packet, XdpBed::Rings::leave);
+	EXPECT_EQ(outcome.counts.at("ring_full"), 1u);
+	EXPECT_GE(taken, uint64_t{VX_RING_BYTES / 4096});
+	EXPECT_EQ(bed_.run(packet).records.size(), taken);  // dropped itself, then the ring is read
+	EXPECT_EQ(bed_.run(packet).records.size(), 1u);
+}
+
+TEST_F(XdpState, TheLargestFrameATestRunTakesLeavesWhole)
+{
+	const Bytes packet = frame(kNet + 1, kNet + 2, 9, 3300);
+	const Outcome outcome = bed_.run(packet);
+	ASSERT_EQ(outcome.action, XDP_REDIRECT);
+	EXPECT_EQ(outcome.out.size(), packet.size() - kInner);
+	EXPECT_TRUE(std::equal(packet.begin() + kInnerIp, packet.end(), outcome.out.begin() + kEthernet));
+}
+
+}  // namespace
+}  // namespace vx::test
+
+int main(int argc, char **argv)
+{
+	testing::InitGoogleTest(&argc, argv);
+	if (geteuid() != 0) {
+		fprintf(stderr, "xdp_state_test loads eBPF programs: run it as root\n");
+		return 1;
+	}
+	return RUN_ALL_TESTS();
+}
