@@ -1,12 +1,13 @@
 // The two listeners: the Unix socket of the command line and the read-only HTTP port. Made by the run command before
 // anything in the kernel changes, so that a second daemon fails early; main thread.
-import { chmodSync, lstatSync, mkdirSync, unlinkSync } from "node:fs";
+import { chmodSync, lstatSync, unlinkSync } from "node:fs";
 import { request } from "node:http";
 import { connect } from "node:net";
 import { dirname } from "node:path";
 import { fastify, type FastifyInstance } from "fastify";
 import { parseEndpoint } from "../pipeline/config/formats.js";
 import { systemReason, VxpipeError } from "../pipeline/errors.js";
+import { makeDirectory } from "../pipeline/make-directory.js";
 import { addRoutes, type Served } from "./routes.js";
 
 const socketMode = 0o660;
@@ -47,7 +48,7 @@ export async function listenPort(listen: string, served: Served): Promise<Fastif
 /** A socket that nobody answers on is left from a killed daemon and goes; a live daemon is named. */
 async function claimPath(path: string): Promise<void> {
   try {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+    makeDirectory(dirname(path), 0o755);
     const stats = lstatSync(path, { throwIfNoEntry: false });
     if (stats === undefined) return;
     if (!stats.isSocket())

@@ -1,8 +1,9 @@
 // What must be true of this host before anything is touched: one sentence each when it is not. Called by the daemon at
 // start, on the main thread. Only looks; the kernel itself has the last word.
-import { accessSync, constants, existsSync, mkdirSync } from "node:fs";
+import { accessSync, constants, existsSync } from "node:fs";
 import { release } from "node:os";
 import { systemReason, VxpipeError } from "./errors.js";
+import { makeDirectory } from "./make-directory.js";
 import type { Native } from "./native.js";
 import type { Plan } from "./plan.js";
 
@@ -50,7 +51,7 @@ export function preflight(plan: Plan, native: Native): void {
 
 function checkStateDirectory(directory: string): void {
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o750 });
+    makeDirectory(directory, 0o750);
     accessSync(directory, constants.W_OK | constants.X_OK);
   } catch (error) {
     throw new VxpipeError("STATE_UNWRITABLE", `state.directory ${directory}: ${systemReason(error)}`, { cause: error });
