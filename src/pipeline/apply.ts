@@ -68,7 +68,9 @@ export class Applier {
     const cpu = placeWorker(worker.cpu, allowedCpus());
     const pinDirectory = join(bpffs, pinName(inside));
     const created = existsSync(bpffs) ? null : bpffs;
-    this.bpffs = { pinDirectory, mounted: this.native.ensureBpffs(pinDirectory), created };
+    // One mount for all gateways of this state.bpffs, a directory in it for each.
+    this.bpffs = { pinDirectory, mounted: this.native.ensureBpffs(bpffs), created };
+    this.native.ensureBpffs(pinDirectory);
     const gateway = new this.native.Gateway({
       ...rest,
       insideIfindex,
@@ -117,6 +119,8 @@ export class Applier {
     const { pinDirectory, mounted, created } = this.bpffs;
     this.bpffs = null;
     removeIfEmpty(pinDirectory);
+    // The directory is in the mount, or the mount is on the directory.
+    if (created !== null) removeIfEmpty(created);
     if (mounted !== "") this.native.releaseBpffs(mounted);
     if (created !== null) removeIfEmpty(created);
   }

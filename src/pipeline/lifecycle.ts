@@ -91,7 +91,7 @@ export class Lifecycle {
   /** A start that failed leaves nothing behind. */
   private async abandon(): Promise<void> {
     this.runtime.phase = "stopped";
-    if (this.runtime.applier.exists) await this.runtime.applier.stop(slotsBytes).catch(() => undefined);
+    await this.runtime.applier.stop(slotsBytes).catch(() => undefined);
     await this.close();
   }
 
