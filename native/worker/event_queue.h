@@ -3,8 +3,10 @@
 #pragma once
 
 #include <deque>
+#include <map>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -14,15 +16,15 @@ namespace vx {
 
 class EventQueue {
 public:
-	// Worker's thread. The oldest event makes room; within one second at most kPerSecond of them get in, so that a
-	// flapping table does not push out everything else.
+	// Worker's thread. The oldest event makes room; within one second at most kPerSecond of a kind get in, so that a
+	// flapping table does not push out everything else. `event` is a literal.
 	void push(const char *event, uint64_t now_ns, std::string detail)
 	{
 		if (now_ns - second_ns_ >= 1000000000) {
 			second_ns_ = now_ns;
-			this_second_ = 0;
+			this_second_.clear();
 		}
-		if (this_second_++ < kPerSecond)
+		if (this_second_[event]++ < kPerSecond)
 			keep({event, now_ns, std::move(detail), false, {}});
 	}
 	// Samples are limited where they are made.
@@ -44,7 +46,7 @@ private:
 	std::mutex mutex_;
 	std::deque<WorkerEvent> queue_;
 	uint64_t second_ns_ = 0;
-	uint32_t this_second_ = 0;
+	std::map<std::string_view, uint32_t> this_second_;
 
 	void keep(WorkerEvent event)
 	{

@@ -22,7 +22,7 @@ struct ExceptionWorkerConfig {
 	int cpu;                      // pinned to it
 	uint32_t batch;               // most packets received from a socket at once
 	bool busy;                    // spin instead of poll(2)
-	bool follow_routes;           // false: XDP has one fixed next hop and its MAC is in `fixed_mac`
+	bool follow_routes;           // false: one fixed next hop, `fixed_mac`; routes are mirrored all the same
 	uint8_t fixed_mac[6];
 	bool clear_dont_fragment;     // done by XDP to every other packet; held fragments come here as they were
 	bool decrement_ttl;           // likewise

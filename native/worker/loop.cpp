@@ -106,6 +106,12 @@ bool Loop::receive_some()
 	return more;
 }
 
+void Loop::refill()
+{
+	for (XskReceiver &receiver : receivers_)
+		receiver.refill(umem_);
+}
+
 void Loop::receive_all()
 {
 	for (uint32_t i = 0; i < kDrainBatchesMax && receive_some(); i++)
@@ -142,6 +148,8 @@ void Loop::run()
 		neighbours_.settle(now_ns_);
 		tables_.publish();
 		sender_.flush(now_ns_);
+		// With what has just been sent: nothing would wake a worker whose fill rings are empty.
+		refill();
 		if (!config_.busy || turn % kBusyPollEvery == 0)
 			wait(more);
 		if (now_ns_ >= next_tick_ns_)

@@ -65,6 +65,7 @@ private:
 
 	bool receive_some();
 	void receive_all();
+	void refill();
 	void handle_ring_record(const uint8_t *bytes, size_t length);
 	void handle(const vx_exception &exception, Frame frame);
 	void forward(Frame frame);
