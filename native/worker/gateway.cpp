@@ -34,6 +34,8 @@ Result<Attached> Gateway::attach()
 	config.follow_routes = !plan_.next_hop_mac;
 	if (plan_.next_hop_mac)
 		memcpy(config.fixed_mac, plan_.next_hop_mac->data(), sizeof(config.fixed_mac));
+	config.clear_dont_fragment = plan_.clear_dont_fragment;
+	config.decrement_ttl = plan_.decrement_ttl;
 	config.xsks_fd = datapath_->map_fd("worker_sockets");
 	config.routes4_fd = datapath_->map_fd("routes4");
 	config.routes6_fd = datapath_->map_fd("routes6");
