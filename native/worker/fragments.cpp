@@ -91,6 +91,7 @@ void Fragments::translate_and_forward(Frame frame, uint32_t address_be, uint64_t
 	if (address_be) {
 		header.checksum = checksum_after_change(header.checksum, header.destination_be, address_be);
 		header.destination_be = address_be;
+		config_.slot->direction[VX_INSIDE].translated++;
 	}
 	memcpy(ip, &header, sizeof header);
 	forward_(frame, now_ns);
