@@ -42,7 +42,7 @@ static __noinline int vx_send_fragment4(struct xdp_md *ctx, struct vx_slot *slot
 {
 	struct vx_exception exception = {.reason = (__u8)reason};
 	struct iphdr *ip = vx_at(ctx, inner->l3, sizeof(*ip));
-	__u8 macs[2 * ETH_ALEN];
+	__u32 macs[3];
 	struct vx_host *hop;
 	int stop;
 
@@ -54,11 +54,11 @@ static __noinline int vx_send_fragment4(struct xdp_md *ctx, struct vx_slot *slot
 	hop = vx_next_hop4(slot, rule ? rule->address_be : ip->daddr, control.generation);
 	if (!hop)
 		return XDP_ABORTED;
-	if (hop->verdict == VX_VERDICT_PASS)
-		return vx_pass(slot);
+	if (hop->verdict == VX_VERDICT_PASS) /* a rule's target that is this host */
+		return vx_drop(ctx, slot, VX_DROP_no_route);
 	if (hop->verdict == VX_VERDICT_DROP)
 		return vx_drop(ctx, slot, hop->drop);
-	__builtin_memcpy(macs, hop->destination_mac, sizeof(macs));
+	vx_copy_macs(macs, (const __u32 *)hop->destination_mac);
 	stop = vx_rewrite4(ctx, slot, inner, rule, hop->mtu);
 	if (stop != VX_GO_ON)
 		return vx_drop(ctx, slot, VX_STOP_REASON(stop));
@@ -67,7 +67,7 @@ static __noinline int vx_send_fragment4(struct xdp_md *ctx, struct vx_slot *slot
 		return vx_send_exception(ctx, slot, &exception, inner->l3, inner->length);
 	if (vx_decapsulate(ctx, inner->l3, inner->length))
 		return vx_drop(ctx, slot, VX_DROP_malformed_inner);
-	return vx_forward(ctx, slot, macs, bpf_htons(ETH_P_IP), 0);
+	return vx_forward(ctx, slot, (const __u8 *)macs, bpf_htons(ETH_P_IP), 0);
 }
 
 /* What the first fragment's ports decide for all of the datagram. */
@@ -76,7 +76,9 @@ static __always_inline void vx_decide_datagram(struct vx_slot *slot, const struc
 {
 	struct vx_host *hop = vx_next_hop4(slot, rule ? rule->address_be : destination_be, control.generation);
 
-	wanted->state = hop && hop->verdict != VX_VERDICT_DROP ? VX_FRAGMENT_DECIDED : VX_FRAGMENT_DROPPED;
+	wanted->state = hop && (hop->verdict == VX_VERDICT_FORWARD || hop->verdict == VX_VERDICT_WORKER)
+				? VX_FRAGMENT_DECIDED
+				: VX_FRAGMENT_DROPPED;
 	wanted->address_be = rule ? rule->address_be : 0;
 }
 

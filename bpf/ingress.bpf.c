@@ -18,13 +18,18 @@ static __always_inline int vx_forward4(struct xdp_md *ctx, struct vx_slot *slot,
 {
 	__u32 generation = *(volatile __u32 *)&control.generation;
 	struct iphdr *ip = vx_at(ctx, inner->l3, sizeof(*ip));
-	struct vx_exception exception = {};
 	const struct vx_rule *rule;
 	struct vx_host *hop;
+	__be32 destination_be;
 	int stop;
 
 	if (!ip)
 		return vx_drop(ctx, slot, VX_DROP_malformed_inner);
+	if (vx_plain_ethernet) {
+		hop = vx_next_hop4(slot, ip->daddr, generation);
+		if (hop && hop->verdict == VX_VERDICT_PASS)
+			return vx_pass(slot);
+	}
 	if (!vx_allowed4(slot, ip->saddr, ip->daddr, generation))
 		return vx_drop(ctx, slot, VX_DROP_not_allowed);
 	if (inner->fragment != VX_WHOLE && vx_rules_cover(inner->protocol, control.rules))
@@ -33,15 +38,17 @@ static __always_inline int vx_forward4(struct xdp_md *ctx, struct vx_slot *slot,
 	hop = vx_next_hop4(slot, rule ? rule->address_be : ip->daddr, generation);
 	if (!hop)
 		return XDP_ABORTED;
-	if (hop->verdict == VX_VERDICT_PASS)
-		return vx_pass(slot);
+	if (hop->verdict == VX_VERDICT_PASS) /* a rule's target that is this host */
+		return vx_drop(ctx, slot, VX_DROP_no_route);
 	if (hop->verdict == VX_VERDICT_DROP)
 		return vx_drop(ctx, slot, hop->drop);
-	exception.original_destination_be = ip->daddr;
+	destination_be = ip->daddr;
 	stop = vx_rewrite4(ctx, slot, inner, rule, hop->mtu);
 	if (stop != VX_GO_ON)
 		return vx_drop(ctx, slot, VX_STOP_REASON(stop));
 	if (hop->verdict == VX_VERDICT_WORKER || inner->length > hop->mtu) {
+		struct vx_exception exception = {.original_destination_be = destination_be};
+
 		exception.reason = hop->verdict == VX_VERDICT_WORKER ? VX_EXCEPTION_NEIGHBOUR : VX_EXCEPTION_TOO_BIG;
 		return vx_send_exception(ctx, slot, &exception, inner->l3, inner->length);
 	}
@@ -65,8 +72,6 @@ static __always_inline int vx_forward6(struct xdp_md *ctx, struct vx_slot *slot,
 	if (!vx_allowed6(&source, &destination, control.allowlist))
 		return vx_drop(ctx, slot, VX_DROP_not_allowed);
 	vx_find_next_hop6(&destination, &hop);
-	if (hop.verdict == VX_VERDICT_PASS)
-		return vx_pass(slot);
 	if (hop.verdict == VX_VERDICT_DROP)
 		return vx_drop(ctx, slot, hop.drop);
 	if (inner->length > hop.mtu)
@@ -90,6 +95,20 @@ static __always_inline void vx_cursor_at(struct xdp_md *ctx, struct vx_cursor *c
 	cursor->offset = offset;
 }
 
+/* Whether the IPv6 packet at `offset` is for this host itself. */
+static __noinline int vx_is_local6(struct xdp_md *ctx, __u32 offset)
+{
+	struct ipv6hdr *ip = vx_at(ctx, offset, sizeof(*ip));
+	struct vx_prefix6 key = {.length = 128};
+	struct vx_route *route;
+
+	if (!ip)
+		return 0;
+	__builtin_memcpy(&key.address, &ip->daddr, sizeof(key.address));
+	route = bpf_map_lookup_elem(&routes6, &key);
+	return route && route->kind == VX_ROUTE_LOCAL;
+}
+
 /* An inner IPv6 packet from its header on. Not static, as the other functions that are off the fast path: the
  * verifier looks at them once, not once a way of getting there. */
 __noinline int vx_inner6(struct xdp_md *ctx, struct vx_slot *slot, __u32 offset, __u32 left)
@@ -100,6 +119,8 @@ __noinline int vx_inner6(struct xdp_md *ctx, struct vx_slot *slot, __u32 offset,
 
 	if (!slot)
 		return XDP_ABORTED;
+	if (vx_plain_ethernet && vx_is_local6(ctx, offset))
+		return vx_pass(slot);
 	if (!vx_forward_ipv6)
 		return vx_drop(ctx, slot, VX_DROP_ipv6);
 	vx_cursor_at(ctx, &cursor, offset, left);
@@ -157,10 +178,11 @@ static __always_inline int vx_open_tunnel(struct vx_cursor *cursor, struct vx_tu
 
 static __always_inline int vx_open_vxlan(struct xdp_md *ctx, struct vx_cursor *cursor)
 {
-	struct vx_tunnel tunnel = {};
+	struct vx_tunnel tunnel;
 	int stop = vx_parse_outer(cursor, vx_port_be, &tunnel);
 
 	if (stop == VX_IS_IPV6) {
+		__builtin_memset(&tunnel, 0, sizeof(tunnel));
 		tunnel.offset = cursor->offset;
 		tunnel.left = cursor->left;
 		stop = vx_outer6(ctx, &tunnel);
@@ -169,17 +191,18 @@ static __always_inline int vx_open_vxlan(struct xdp_md *ctx, struct vx_cursor *c
 	return stop == VX_GO_ON ? vx_open_tunnel(cursor, &tunnel) : stop;
 }
 
-/* Plain Ethernet inside: what is addressed to the interface and is IP; the host's own is sorted out by route. */
+/* Plain Ethernet inside: what is addressed to the interface and is IP; the host's own is told by its route, before
+ * the allowlist and the rules see it. */
 static __always_inline int vx_open_plain(const struct vx_cursor *cursor)
 {
 	__u32 inside = VX_INSIDE;
 	struct vx_interface *interface = bpf_map_lookup_elem(&interface_map, &inside);
-	struct ethhdr *ethernet = cursor->at;
+	struct vx_ethernet *ethernet = cursor->at;
 
 	if (!interface || (void *)(ethernet + 1) > cursor->end)
 		return VX_STOP_PASS;
-	for (int i = 0; i < ETH_ALEN; i++)
-		if (ethernet->h_dest[i] != interface->mac[i])
+	for (int i = 0; i < ETH_ALEN / 2; i++)
+		if (ethernet->destination[i] != ((const __be16 *)interface->mac)[i])
 			return VX_STOP_PASS;
 	return VX_GO_ON;
 }
@@ -189,7 +212,7 @@ int vx_ingress(struct xdp_md *ctx)
 {
 	struct vx_slot *slot = vx_slot_here();
 	struct vx_cursor cursor = {.at = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end};
-	struct vx_inner inner = {};
+	struct vx_inner inner;
 	__u64 started_ns = 0;
 	int stop;
 

@@ -43,6 +43,13 @@
 #define VX_IP_MAX_HEADER 60
 #define VX_VXLAN_FLAG_VNI 0x08000000u /* RFC 7348 section 5: the I flag */
 
+/* As struct ethhdr, but in 16-bit words: that one is packed, and eBPF reads and writes packed fields byte by byte. */
+struct vx_ethernet {
+	__be16 destination[3];
+	__be16 source[3];
+	__be16 protocol_be;
+};
+
 struct vx_vlan_tag {
 	__be16 tci_be;
 	__be16 protocol_be;
@@ -132,15 +139,14 @@ static __always_inline int vx_is_vlan(__be16 protocol_be)
 }
 
 /* An Ethernet header and up to two VLAN tags. Gives the EtherType behind them; 0 when cut short. */
-static __always_inline __be16 vx_parse_ethernet(struct vx_cursor *cursor, struct ethhdr **ethernet)
+static __always_inline __be16 vx_parse_ethernet(struct vx_cursor *cursor)
 {
-	struct ethhdr *header = (struct ethhdr *)vx_take(cursor, sizeof(*header));
+	struct vx_ethernet *header = (struct vx_ethernet *)vx_take(cursor, sizeof(*header));
 	__be16 protocol_be;
 
 	if (!header)
 		return 0;
-	*ethernet = header;
-	protocol_be = header->h_proto;
+	protocol_be = header->protocol_be;
 #pragma unroll
 	for (int i = 0; i < VX_VLAN_TAGS_MAX; i++) {
 		struct vx_vlan_tag *tag;
@@ -243,8 +249,7 @@ static __always_inline int vx_parse_outer6(struct vx_cursor *cursor, __be16 port
 /* From the start of the frame to behind a UDP header with destination port `port_be`. */
 static __always_inline int vx_parse_outer(struct vx_cursor *cursor, __be16 port_be, struct vx_tunnel *tunnel)
 {
-	struct ethhdr *ethernet;
-	__be16 protocol_be = vx_parse_ethernet(cursor, &ethernet);
+	__be16 protocol_be = vx_parse_ethernet(cursor);
 	int stop;
 
 	if (protocol_be == bpf_htons(ETH_P_IPV6))
@@ -359,8 +364,7 @@ static __always_inline int vx_parse_inner6(struct vx_cursor *cursor, struct vx_i
 /* An inner frame (or, with plain Ethernet inside, the frame itself). */
 static __always_inline int vx_parse_inner(struct vx_cursor *cursor, struct vx_inner *inner)
 {
-	struct ethhdr *ethernet;
-	__be16 protocol_be = vx_parse_ethernet(cursor, &ethernet);
+	__be16 protocol_be = vx_parse_ethernet(cursor);
 
 	if (protocol_be == bpf_htons(ETH_P_IP))
 		return vx_parse_inner4(cursor, inner);
