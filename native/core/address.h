@@ -34,9 +34,10 @@ inline bool is_multicast(const vx_addr &address)
 inline void multicast_mac(const vx_addr &group, uint8_t mac[6])
 {
 	if (is_mapped(group)) {  // RFC 1112 section 6.4
-		const uint8_t formula[6] = {0x01, 0x00, 0x5e, static_cast<uint8_t>(group.bytes[13] & 0x7f), group.bytes[14],
-					    group.bytes[15]};
-		memcpy(mac, formula, 6);
+		const uint8_t prefix[3] = {0x01, 0x00, 0x5e};
+		memcpy(mac, prefix, sizeof prefix);
+		memcpy(mac + 3, group.bytes + 13, 3);
+		mac[3] &= 0x7f;
 	} else {  // RFC 2464 section 7
 		mac[0] = mac[1] = 0x33;
 		memcpy(mac + 2, group.bytes + 12, 4);

@@ -55,7 +55,8 @@ bool RouteTable::remove(const RoutePrefix &prefix, const RouteCandidate &candida
 	if (found == prefixes_.end())
 		return false;
 	std::vector<RouteCandidate> &all = found->second;
-	const auto at = std::find_if(all.begin(), all.end(), [&](const auto &old) { return same_route(old, candidate); });
+	const auto at =
+		std::find_if(all.begin(), all.end(), [&](const auto &old) { return same_route(old, candidate); });
 	if (at == all.end())
 		return false;
 	all.erase(at);

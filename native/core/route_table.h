@@ -22,7 +22,8 @@ struct RoutePrefix {
 
 	bool operator==(const RoutePrefix &other) const
 	{
-		return family == other.family && length == other.length && !memcmp(&address, &other.address, sizeof address);
+		return family == other.family && length == other.length &&
+		       !memcmp(&address, &other.address, sizeof address);
 	}
 };
 

@@ -27,8 +27,8 @@ public:
 	Result<void> dump(uint16_t type, uint8_t family, const Visit &visit);
 	// One request and its answer. Returns the errno, 0: done. `visit` sees messages that come before the answer.
 	int request(uint16_t type, uint16_t flags, NetlinkBytes body, const Visit &visit = {});
-	// What has been announced so far, without waiting. Returns ENOBUFS when announcements were lost: what was visited
-	// is then older than a full reading made now.
+	// What has been announced so far, without waiting. Returns ENOBUFS when announcements were lost: what was
+	// visited is then older than a full reading made now.
 	int receive(const Visit &visit);
 
 private:

@@ -13,7 +13,8 @@ Result<Umem> Umem::create(uint32_t frames)
 {
 	Umem umem;
 	umem.frames_ = frames;
-	void *memory = mmap(nullptr, umem.bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	void *memory =
+		mmap(nullptr, umem.bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	if (memory == MAP_FAILED)
 		return Error{"WORKER_FAILED", "mmap(UMEM)", errno, std::to_string(umem.bytes()) + " bytes"};
 	umem.memory_ = static_cast<uint8_t *>(memory);

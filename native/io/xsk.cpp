@@ -177,7 +177,8 @@ Result<XskTransmitter> XskTransmitter::open(uint32_t ifindex, int shared_fd)
 		return failed("AF_XDP ring set-up", ifindex, 0);
 	if (auto mapped = self.fill_.map(fd, XDP_UMEM_PGOFF_FILL_RING, offsets.fr, kUnusedRing); !mapped)
 		return mapped.error();
-	if (auto mapped = self.completion_.map(fd, XDP_UMEM_PGOFF_COMPLETION_RING, offsets.cr, kCompletionRing); !mapped)
+	if (auto mapped = self.completion_.map(fd, XDP_UMEM_PGOFF_COMPLETION_RING, offsets.cr, kCompletionRing);
+	    !mapped)
 		return mapped.error();
 	if (auto mapped = self.tx_.map(fd, XDP_PGOFF_TX_RING, offsets.tx, kTxRing); !mapped)
 		return mapped.error();
@@ -228,8 +229,8 @@ int XskTransmitter::kick(const Tell &tell)
 	const uint32_t published = tx_.consumer();
 	const bool some_sent = static_cast<int32_t>(published - consumed_) > 0;
 	if (err == EBUSY) {
-		// With frames sent the published index is exact and the lost one is the last before it; otherwise the lost
-		// one was the first that was looked at.
+		// With frames sent the published index is exact and the lost one is the last before it; otherwise the
+		// lost one was the first that was looked at.
 		if (some_sent)
 			settle_until(published - 1, tell);
 		const Slot &lost = slots_[consumed_ & (kTxRing - 1)];

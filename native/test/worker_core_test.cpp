@@ -54,7 +54,8 @@ Bytes reassemble(const std::vector<Bytes> &pieces, uint32_t first_offset)
 		const size_t header = (piece[0] & 15) * 4u;
 		EXPECT_EQ(load16(piece, 2), piece.size());
 		EXPECT_EQ(fold(sum_words(piece.data(), header)), 0xffff);
-		by_offset[(load16(piece, 6) & 0x1fffu) * 8] = Bytes(piece.begin() + static_cast<long>(header), piece.end());
+		by_offset[(load16(piece, 6) & 0x1fffu) * 8] =
+			Bytes(piece.begin() + static_cast<long>(header), piece.end());
 	}
 	Bytes payload;
 	for (const auto &[offset, bytes] : by_offset) {
@@ -80,7 +81,8 @@ TEST(Ipv4Fragments, AnyPacketAtAnyMtuComesBackWholeFromItsFragments)
 			const bool last = &piece == &pieces.back();
 			ASSERT_EQ(bool(load16(piece, 6) & 0x2000), !last || more);
 		}
-		ASSERT_EQ(reassemble(pieces, offset * 8u), Bytes(whole.begin() + 20, whole.end())) << payload << " " << mtu;
+		ASSERT_EQ(reassemble(pieces, offset * 8u), Bytes(whole.begin() + 20, whole.end()))
+			<< payload << " " << mtu;
 	}
 }
 

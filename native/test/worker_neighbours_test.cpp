@@ -155,7 +155,8 @@ TEST_F(WorkerNeighbours, StoppingTakesBackWhatWasAskedOfTheKernelAndNothingElse)
 
 TEST_F(WorkerNeighbours, AManagedEntryThatWasThereBeforeStaysWithoutTheFlag)
 {
-	shell("sysctl -qw net.ipv4.neigh.out0.delay_first_probe_time=1 net.ipv4.neigh.out0.interval_probe_time_ms=1000");
+	shell("sysctl -qw net.ipv4.neigh.out0.delay_first_probe_time=1 "
+	      "net.ipv4.neigh.out0.interval_probe_time_ms=1000");
 	start_worker();
 	shell("ip neighbour add 192.0.2.2 lladdr 02:00:00:00:00:61 nud stale dev out0");
 	EXPECT_TRUE(eventually([&] { return neighbour_is("192.0.2.2", VX_NEIGHBOUR_VALID); }));
@@ -166,7 +167,8 @@ TEST_F(WorkerNeighbours, AManagedEntryThatWasThereBeforeStaysWithoutTheFlag)
 	EXPECT_TRUE(eventually([] {
 		return std::system("ip -d neighbour show dev out0 | grep '192.0.2.2 ' | grep -q managed") == 0;
 	}, 8));
-	EXPECT_TRUE(eventually([&] { return neighbour("192.0.2.2").mac[5] != 0x61; }, 20)) << "probing finds the true MAC";
+	EXPECT_TRUE(eventually([&] { return neighbour("192.0.2.2").mac[5] != 0x61; }, 20))
+		<< "probing finds the true MAC";
 	stop_worker();
 	shell("ip -d neighbour show dev out0 | grep '192.0.2.2 ' | grep -vq managed");
 }

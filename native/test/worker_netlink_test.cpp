@@ -96,7 +96,8 @@ TEST(NetlinkParse, TheTypeOfARouteDecidesBeforeItsInterface)
 					 {RTN_MULTICAST, VX_ROUTE_ONLINK}, {RTN_ANYCAST, VX_ROUTE_NONE}}) {
 		NetlinkBody body(route_header(0, static_cast<uint8_t>(type)));
 		put32(body, RTA_OIF, kOutside);
-		EXPECT_EQ(parse_route(message(RTM_NEWROUTE, 0, body.bytes()), kOutside)->candidate.route.kind, kind) << type;
+		EXPECT_EQ(parse_route(message(RTM_NEWROUTE, 0, body.bytes()), kOutside)->candidate.route.kind, kind)
+			<< type;
 	}
 }
 

@@ -269,8 +269,8 @@ TEST_F(WorkerPackets, RoutesAnnouncedWhileNobodyReadsAreCaughtUpWith)
 {
 	start_worker();
 	// The whole process stands still meanwhile, so that announcements overflow their socket.
-	shell("for a in $(seq 0 119); do for b in $(seq 0 249); do echo route add 198.18.$a.$b/32 via 192.0.2.2; done; done "
-	      "> /tmp/vx-routes-$PPID; kill -STOP $PPID; ip -batch /tmp/vx-routes-$PPID; kill -CONT $PPID");
+	shell("for a in $(seq 0 119); do for b in $(seq 0 249); do echo route add 198.18.$a.$b/32 via 192.0.2.2; "
+	      "done; done > /tmp/vx-routes-$PPID; kill -STOP $PPID; ip -batch /tmp/vx-routes-$PPID; kill -CONT $PPID");
 	EXPECT_TRUE(eventually([&] { return worker_->snapshot().routes >= 30000; }, 10));
 	EXPECT_EQ(route("198.18.119.249").kind, VX_ROUTE_GATEWAY);
 	EXPECT_EQ(route("198.18.0.0").kind, VX_ROUTE_GATEWAY);

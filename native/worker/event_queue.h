@@ -16,8 +16,8 @@ namespace vx {
 
 class EventQueue {
 public:
-	// Worker's thread. The oldest event makes room; within one second at most kPerSecond of a kind get in, so that a
-	// flapping table does not push out everything else. `event` is a literal.
+	// Worker's thread. The oldest event makes room; within one second at most kPerSecond of a kind get in, so that
+	// a flapping table does not push out everything else. `event` is a literal.
 	void push(const char *event, uint64_t now_ns, std::string detail)
 	{
 		if (now_ns - second_ns_ >= 1000000000) {
@@ -34,7 +34,8 @@ public:
 	std::vector<WorkerEvent> drain()
 	{
 		const std::lock_guard lock(mutex_);
-		std::vector<WorkerEvent> all(std::make_move_iterator(queue_.begin()), std::make_move_iterator(queue_.end()));
+		std::vector<WorkerEvent> all(std::make_move_iterator(queue_.begin()),
+					     std::make_move_iterator(queue_.end()));
 		queue_.clear();
 		return all;
 	}

@@ -38,7 +38,8 @@ private:
 
 	vx_fragment_key key_of(const vx_exception &exception, Frame frame);
 	vx_fragment look_up(const vx_fragment_key &key, uint64_t now_ns);
-	void write(const vx_fragment_key &key, vx_fragment_state state, uint32_t address_be, uint64_t flags, uint64_t now_ns);
+	void write(const vx_fragment_key &key, vx_fragment_state state, uint32_t address_be, uint64_t flags,
+		   uint64_t now_ns);
 	void give_up(const std::vector<HeldDatagram> &datagrams, uint64_t now_ns);
 	void translate_and_forward(Frame frame, uint32_t address_be, uint64_t now_ns);
 	void sweep_map(uint64_t now_ns);

@@ -70,8 +70,8 @@ void Links::apply(const LinkMessage &message, uint64_t now_ns)
 			memcpy(link.mac, message.mac, sizeof link.mac);
 		if (link.mtu != before.mtu || memcmp(link.mac, before.mac, sizeof link.mac))
 			write(direction);
-		const bool same = link.exists == before.exists && link.up == before.up && link.carrier == before.carrier &&
-				  link.mtu == before.mtu;
+		const bool same = link.exists == before.exists && link.up == before.up &&
+				  link.carrier == before.carrier && link.mtu == before.mtu;
 		if (!same && now_ns)
 			events_.push("link_changed", now_ns, describe(direction, link));
 	}

@@ -78,8 +78,8 @@ Result<void> Loop::open_sockets()
 	int shared_fd = -1;
 	receivers_.reserve(config_.inside_queues);
 	for (uint32_t queue = 0; queue < config_.inside_queues; queue++) {
-		auto receiver = XskReceiver::open(umem_, links_.inside().ifindex, queue, receive_share(config_.inside_queues),
-						  shared_fd);
+		auto receiver = XskReceiver::open(umem_, links_.inside().ifindex, queue,
+						  receive_share(config_.inside_queues), shared_fd);
 		if (!receiver)
 			return receiver.error();
 		receivers_.push_back(std::move(*receiver));

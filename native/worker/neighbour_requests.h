@@ -14,8 +14,8 @@ public:
 	NeighbourRequests(Netlink &requests, uint32_t ifindex) : requests_(requests), ifindex_(ifindex) {}
 
 	std::optional<NeighbourMessage> look_up(const vx_addr &address);
-	// Makes the kernel resolve it now and, where it can (Linux 5.16), keep it alive from then on. Returns the errno.
-	// Never for an entry that the operator made permanent: this would make it an ordinary one.
+	// Makes the kernel resolve it now and, where it can (Linux 5.16), keep it alive from then on. Returns the
+	// errno. Never for an entry that the operator made permanent: this would make it an ordinary one.
 	int look_after(const vx_addr &address);
 	void stop_looking_after(const vx_addr &address) { use(address, false); }
 	void remove(const vx_addr &address);

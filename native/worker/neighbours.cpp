@@ -33,7 +33,8 @@ std::string mac_text(const uint8_t mac[6])
 }  // namespace
 
 Neighbours::Neighbours(Links &links, int map_fd, Netlink &requests, Sender &sender, Tables &tables, EventQueue &events)
-	: links_(links), map_fd_(map_fd), kernel_(requests, links.outside().ifindex), sender_(sender), tables_(tables), events_(events)
+	: links_(links), map_fd_(map_fd), kernel_(requests, links.outside().ifindex), sender_(sender),
+	  tables_(tables), events_(events)
 {
 }
 
@@ -202,7 +203,8 @@ void Neighbours::become_unknown(Entries::iterator at, uint64_t now_ns)
 		become_failed(at->first, neighbour, now_ns);
 }
 
-// Bad news may be older than our own question, which made the kernel try anew: then it has an entry that has not failed.
+// Bad news may be older than our own question, which made the kernel try anew: then it has an entry that has not
+// failed.
 bool Neighbours::is_outdated(const NeighbourMessage &message)
 {
 	if (!message.gone && !(message.state & NUD_FAILED))

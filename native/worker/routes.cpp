@@ -138,7 +138,8 @@ void Routes::apply(const RouteMessage &message, uint64_t now_ns)
 			    (!message.gone && message.place == RoutePlace::after);
 	if (prefix.family == AF_INET6 && pieces)
 		return distrust();
-	if (message.gone ? table_.remove(prefix, message.candidate) : table_.add(prefix, message.candidate, message.place)) {
+	if (message.gone ? table_.remove(prefix, message.candidate)
+			 : table_.add(prefix, message.candidate, message.place)) {
 		mirror(prefix, now_ns);
 		events_.push("route_changed", now_ns, prefix_text(prefix) + route_text(table_.best(prefix)));
 	} else if (message.gone && table_.best(prefix)) {

@@ -24,7 +24,8 @@ public:
 	// Everything outlives the sender. `counters` are the inside direction's: these packets came from there.
 	Sender(Umem &umem, XskTransmitter &transmitter, Links &links, Netlink &requests, vx_counters &counters);
 
-	// Takes the frame, a whole IP packet behind room for an Ethernet header; fills that in and fragments if need be.
+	// Takes the frame, a whole IP packet behind room for an Ethernet header; fills that in and fragments if need
+	// be.
 	void send(Frame frame, const uint8_t destination_mac[6]);
 	// Takes the frame of a packet that is not sent.
 	void drop(Frame frame, vx_drop reason);
