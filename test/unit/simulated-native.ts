@@ -1,4 +1,5 @@
 // The addon's seam, kept in memory: for tests of what stands above it, without a kernel.
+import { setImmediate } from "node:timers/promises";
 import type { Attached, CompiledAllowlist, DatapathPlan, NativeEvent, Snapshot } from "xdp-socket";
 import type { Native } from "../../src/pipeline/native.js";
 import { slotsBytes } from "../../src/pipeline/observe.js";
@@ -23,10 +24,11 @@ export class SimulatedGateway {
 
   constructor(readonly plan: DatapathPlan) {}
 
-  setAllowlist(list: CompiledAllowlist | null): Promise<void> {
+  async setAllowlist(list: CompiledAllowlist | null): Promise<void> {
     this.calls.push("setAllowlist");
+    // The real one fills kernel tables on another thread: others get their turn meanwhile.
+    await setImmediate();
     this.allowlist = list;
-    return Promise.resolve();
   }
 
   setRules(rules: Uint8Array): void {
