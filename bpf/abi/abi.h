@@ -21,7 +21,7 @@
 #define VX_RULES_MAX 131072         /* nat_map: every port of TCP and UDP */
 #define VX_ROUTES_MAX 1048576
 #define VX_NEIGHBOURS_MAX 16384
-#define VX_FRAGMENTS_MAX 16384      /* datagrams in fragments whose fate is remembered at once */
+#define VX_FRAGMENTS_MAX 131072     /* datagrams in fragments whose fate is remembered at once */
 #define VX_FRAGMENT_TIMEOUT_NS 30000000000ULL /* as the kernel's ipfrag_time */
 #define VX_HOSTS_PER_CPU 8192       /* powers of two: small enough to stay in a core's own cache */
 #define VX_RULE_MEMOS_PER_CPU 1024

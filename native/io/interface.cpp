@@ -111,9 +111,13 @@ void release_bpffs(const std::string &mount_point)
 {
 	std::error_code error;
 
-	for (const auto &entry : fs::recursive_directory_iterator(mount_point, error))
-		if (!entry.is_directory(error))
+	for (const auto &entry : fs::recursive_directory_iterator(mount_point, error)) {
+		const std::string name = entry.path().filename();
+
+		// The kernel's own, in the root of a new bpffs (kernel/bpf/preload).
+		if (!entry.is_directory(error) && name != "maps.debug" && name != "progs.debug")
 			return;
+	}
 	umount2(mount_point.c_str(), 0);
 }
 

@@ -79,7 +79,7 @@ export const vxConstant = {
   rulesMax: 131072,
   routesMax: 1048576,
   neighboursMax: 16384,
-  fragmentsMax: 16384,
+  fragmentsMax: 131072,
   hostsPerCpu: 8192,
   ruleMemosPerCpu: 1024,
   frameBytes: 4096,
