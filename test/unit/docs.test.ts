@@ -1,0 +1,46 @@
+// What the documents name exists.
+import assert from "node:assert/strict";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { test } from "node:test";
+
+const root = new URL("../../../", import.meta.url);
+const read = (path: string) => readFileSync(new URL(path, root), "utf8");
+
+test("every test the RFC table names exists", () => {
+  const fixtures = readdirSync(new URL("native/test/fixtures/", root))
+    .filter((name) => name.endsWith(".txt"))
+    .flatMap((name) => read(`native/test/fixtures/${name}`).split("\n"))
+    .filter((line) => line.startsWith("case "))
+    .map((line) => line.slice("case ".length));
+  const rows = read("docs/RFC.md").matchAll(/\| (fixture|packets): ([^|]+?) +\|$/gm);
+  const missing: string[] = [];
+  let count = 0;
+  for (const [, kind, name = ""] of rows) {
+    count++;
+    const exists = kind === "fixture" ? fixtures.includes(name) : existsSync(new URL(`test/packets/${name}`, root));
+    if (!exists) missing.push(`${kind}: ${name}`);
+  }
+  assert.ok(count >= 15);
+  assert.deepEqual(missing, []);
+});
+
+test("every relative link of the documents leads somewhere", () => {
+  const pages = ["README.md", "CONTRIBUTING.md", "docs/ARCHITECTURE.md", "docs/OPERATIONS.md", "docs/RFC.md"];
+  const broken: string[] = [];
+  for (const page of pages) {
+    for (const [, target = ""] of read(page).matchAll(/\]\(([^)#]+)[^)]*\)/g)) {
+      if (!existsSync(new URL(target, new URL(page, root)))) broken.push(`${page}: ${target}`);
+    }
+  }
+  assert.deepEqual(broken, []);
+});
+
+test("every drop reason has a line in the operations page", () => {
+  const reasons = [...read("bpf/abi/counters.h").matchAll(/^\tX\((\w+),.*$/gm)].map(([, name]) => name ?? "");
+  const drops = reasons.slice(reasons.indexOf("vxlan_flags"));
+  const page = read("docs/OPERATIONS.md");
+  assert.deepEqual(
+    drops.filter((name) => !page.includes(`\`${name}\``)),
+    [],
+  );
+});
