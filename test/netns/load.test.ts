@@ -1,0 +1,94 @@
+// Ten million packets of every class at the full rate of a core: the ledger has to hold to the packet, and the far end,
+// which knows nothing of the gateway, has to have counted the same. Needs root.
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { writeFileSync } from "node:fs";
+import { after, afterEach, before, beforeEach, describe, test } from "node:test";
+
+import { ADDRESS, Bed } from "../bed/bed.js";
+import { Daemon } from "../bed/daemon.js";
+import { generate, type Load, Sink } from "../bed/tools.js";
+import { agreed, assertNothingWrong, dropsOf, receivedIs, ROOT_ONLY } from "./ledger.js";
+
+const VNI = 100;
+const RULE = { protocol: "udp", port: 31766, to: `${ADDRESS.target}:9000` };
+const SOURCES = "10.0.0.1-10.0.0.254,10.0.1.1-10.0.1.70";
+const LOAD: Load = {
+  cpu: 0,
+  vni: VNI,
+  otherVni: 4000,
+  flows: 10_000,
+  size: 100,
+  sources: SOURCES,
+  deniedSources: "198.51.100.0/24",
+  destination: ADDRESS.beyond,
+  ports: String(RULE.port),
+  otherPorts: "4000,5000,6000",
+  mix: { rule: 50, no_rule: 20, denied: 10, no_flag: 5, truncated: 5, ipv6: 5, other_vni: 5 },
+};
+
+describe("under the full rate of a core", ROOT_ONLY, () => {
+  let bed: Bed;
+  let daemon: Daemon;
+  let sink: Sink;
+  before(async () => {
+    bed = await Bed.make({ staticNeighbours: true });
+    const addresses = [254, 70].flatMap((count, third) =>
+      Array.from({ length: count }, (_, last) => `10.0.${third}.${last + 1}`),
+    );
+    writeFileSync(join(bed.directory, "allowlist.txt"), addresses.join("\n"));
+  });
+  after(() => bed.remove());
+  beforeEach(async () => {
+    sink = await Sink.start(bed, { rule: `${RULE.port}=${RULE.to}`, unchanged: ADDRESS.beyond, flows: 10_000 });
+    daemon = await Daemon.start(bed, {
+      inside: { interface: "in0", vxlan: { vnis: [VNI] } },
+      allowlist: { file: "allowlist.txt", match: "source" },
+      nat: { destination: [RULE] },
+    });
+  });
+  afterEach(async () => {
+    const exit = await daemon.stop();
+    assert.equal(exit.code, 0, daemon.process.stderr);
+    await sink.stop();
+  });
+
+  test("ten million packets of all classes have each the fate of their class, to the packet", async () => {
+    const { sent, classes } = await generate(bed, { ...LOAD, count: 10_000_000 });
+    assert.equal(sent, 10_000_000);
+    await receivedIs(daemon, sent);
+    const { stats, arrived } = await agreed(daemon, sink);
+    assert.equal(stats.inside.received, sent);
+    assert.equal(stats.inside.passed, classes.other_vni);
+    assert.equal(stats.inside.forwarded, classes.rule + classes.no_rule);
+    const drops = {
+      vxlan_flags: classes.no_flag,
+      ipv6: classes.ipv6,
+      truncated: classes.truncated,
+      not_allowed: classes.denied,
+    };
+    assert.deepEqual(dropsOf(stats), drops);
+    assert.deepEqual([arrived.classes.rule, arrived.classes.no_rule], [classes.rule, classes.no_rule]);
+    assert.equal(arrived.udpChecksums.checked, classes.rule + classes.no_rule);
+    assertNothingWrong(arrived);
+  });
+
+  test("a far end that cannot keep up costs what it refuses, and not a packet more", async () => {
+    // With NAPI in a thread that has to share the sender's CPU, 256 slots are soon full.
+    await bed.exec("target", "sh", ["-c", "echo 1 > /sys/class/net/dst0/threaded"]);
+    const { sent, classes } = await generate(bed, { ...LOAD, count: 3_000_000 });
+    await receivedIs(daemon, sent);
+    const { stats, arrived } = await agreed(daemon, sink);
+    await bed.exec("target", "sh", ["-c", "echo 0 > /sys/class/net/dst0/threaded"]);
+    const { tx_refused: refused = 0, ...drops } = dropsOf(stats);
+    assert.ok(refused > 0, "the far end kept up, so nothing was tested");
+    assert.equal(arrived.packets + refused, classes.rule + classes.no_rule);
+    assert.deepEqual(drops, {
+      vxlan_flags: classes.no_flag,
+      ipv6: classes.ipv6,
+      truncated: classes.truncated,
+      not_allowed: classes.denied,
+    });
+    assertNothingWrong(arrived);
+  });
+});
