@@ -67,7 +67,8 @@ export class Applier {
     const [insideIfindex, outsideIfindex] = this.ifindexes(inside, outside);
     const cpu = placeWorker(worker.cpu, allowedCpus());
     const pinDirectory = join(bpffs, pinName(inside));
-    const created = existsSync(bpffs) ? null : bpffs;
+    // A directory of pins that is there already is a killed daemon's, and so is the one around it.
+    const created = existsSync(bpffs) && !existsSync(pinDirectory) ? null : bpffs;
     // One mount for all gateways of this state.bpffs, a directory in it for each.
     this.bpffs = { pinDirectory, mounted: this.native.ensureBpffs(bpffs), created };
     this.native.ensureBpffs(pinDirectory);
