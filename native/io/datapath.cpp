@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 
 #include "claim.h"
@@ -67,6 +68,20 @@ uint64_t netns_cookie()
 	socklen_t length = sizeof(cookie);
 
 	return fd && !getsockopt(fd.get(), SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &length) ? cookie : 0;
+}
+
+// The verifier gives up with EAGAIN when a signal is pending (kernel/bpf/verifier.c: do_check), and libbpf with it
+// after five times: a profiler's timer is enough.
+int load_undisturbed(struct datapath *skeleton)
+{
+	sigset_t all, before;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	int failed = datapath__load(skeleton), reason = errno;
+	pthread_sigmask(SIG_SETMASK, &before, nullptr);
+	errno = reason;
+	return failed;
 }
 
 struct SlotsMapping {
@@ -165,7 +180,7 @@ Result<void> Datapath::load(const DatapathPlan &plan)
 	bpf_map__set_max_entries(skeleton_->maps.host_cache, static_cast<uint32_t>(cpus) * VX_HOSTS_PER_CPU);
 	bpf_map__set_max_entries(skeleton_->maps.rule_cache, static_cast<uint32_t>(cpus) * VX_RULE_MEMOS_PER_CPU);
 	bpf_map__set_max_entries(skeleton_->maps.vni_set, plan.vni_ranges ? (1u << 24) / 64 : 1);
-	if (datapath__load(skeleton_)) {
+	if (load_undisturbed(skeleton_)) {
 		bool denied = errno == EPERM || errno == EACCES;
 		return kernel_error(denied && geteuid() ? "NO_PERMISSION" : "LOAD_FAILED", "load programs");
 	}

@@ -51,15 +51,12 @@ export const slotsBytes = vxConstant.slotsMax * vxSlot.bytes;
 export function readCounters(memory: ArrayBufferLike): Reading {
   const words = new BigUint64Array(memory, 0, slotsBytes / 8);
   const load = (slot: number, offset: number): bigint => Atomics.load(words, (slot * vxSlot.bytes + offset) / 8);
-  const sum = (offset: number): number => {
-    let total = 0n;
-    for (let slot = 0; slot < vxConstant.slotsMax; slot++) total += load(slot, offset);
-    return Number(total);
-  };
   const base = (direction: Direction): number => vxSlot.offset.direction + vxDirection[direction] * vxCounters.bytes;
+  const used = usedSlots((slot, direction) => load(slot, base(direction) + vxCounters.offset.received));
+  const sum = (offset: number): number => Number(used.reduce((total, slot) => total + load(slot, offset), 0n));
   const fates = directions.map((direction) => readFates((offset) => sum(base(direction) + offset)));
   const slots: SlotReading[] = [];
-  for (let slot = 0; slot < vxConstant.slotsMax; slot++) {
+  for (const slot of used) {
     const packets = directions.reduce((total, direction) => total + slotPackets(load, slot, base(direction)), 0n);
     if (packets > 0n || slot >= workerSlot) slots.push({ slot, packets: Number(packets) });
   }
@@ -73,6 +70,13 @@ export function readCounters(memory: ArrayBufferLike): Reading {
     return balance(fates[index] as Fates, received);
   }) as [DirectionReading, DirectionReading];
   return { inside, outside, slots, latency, latencySumNs, heartbeat };
+}
+
+/** Slots that have counted anything, which starts with a packet received, and every worker's. Most CPUs' never do. */
+function usedSlots(received: (slot: number, direction: Direction) => bigint): number[] {
+  return Array.from({ length: vxConstant.slotsMax }, (_, slot) => slot).filter(
+    (slot) => slot >= workerSlot || directions.some((direction) => received(slot, direction) > 0n),
+  );
 }
 
 interface Fates {

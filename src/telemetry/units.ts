@@ -17,9 +17,11 @@ export function bits(perSecond: number): string {
   return `${(perSecond / 1e6).toFixed(perSecond < 99.95e6 ? 1 : 0)} Mbps`;
 }
 
+const grouped = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+
 /** 1234567 as "1,234,567". */
 export function whole(value: number): string {
-  return Math.round(value).toLocaleString("en-US");
+  return grouped.format(Math.round(value));
 }
 
 /** Columns padded to their widest cell; numbers to the right. */

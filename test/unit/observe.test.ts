@@ -48,6 +48,8 @@ test("slots are summed and what has no fate yet is pending", () => {
 
 test("received is read after every fate, so that pending is never negative", () => {
   const order: number[] = [];
+  const memory = new Memory();
+  for (let slot = 0; slot < workerSlot; slot++) memory.add(slot, "inside", "received", 1);
   const { load } = Atomics;
   const received = vxCounters.offset.received / 8;
   const words = vxCounters.bytes / 8;
@@ -57,7 +59,7 @@ test("received is read after every fate, so that pending is never negative", () 
       if (within < 2 * words) order.push(within % words);
       return load(array, index);
     }) as typeof Atomics.load;
-    readCounters(new ArrayBuffer(slotsBytes));
+    readCounters(memory.bytes);
   } finally {
     Atomics.load = load;
   }
