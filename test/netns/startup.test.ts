@@ -1,0 +1,261 @@
+// What keeps a daemon from starting: each is one sentence that names it, a hint, an exit code, and leaves nothing
+// behind, nor harms who is there already. Needs root.
+import assert from "node:assert/strict";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+
+import { ADDRESS, Bed, type Place } from "../bed/bed.js";
+import { type Background, ROOT } from "../bed/command.js";
+import { bedConfig, type Config, Daemon, writeConfig } from "../bed/daemon.js";
+import { generate, Sink, tool } from "../bed/tools.js";
+import { receivedIs, ROOT_ONLY, settled } from "./ledger.js";
+import { attachment, traces } from "./remaining.js";
+import { PYTHON } from "./wire.js";
+
+const COMMAND = join(ROOT, "bin/vxpipe");
+
+interface Refusal {
+  what: string;
+  /** Replaces sections of the bed's configuration. */
+  config?: (bed: Bed) => Config;
+  /** Makes the obstacle; what it returns takes it away. */
+  obstacle?: (bed: Bed) => Promise<() => Promise<unknown>>;
+  /** The command that runs vxpipe, where it is not vxpipe itself. */
+  wrapper?: string[];
+  code: number;
+  /** All of standard error's first line, and the hint's beginning. */
+  says: RegExp;
+}
+
+/** A process in the background, until it is told to go. */
+async function keeping(bed: Bed, place: Place, command: string, args: string[]): Promise<() => Promise<unknown>> {
+  const process: Background = bed.start(place, command, args);
+  await process.nextLine();
+  return () => process.stop();
+}
+
+async function undoing(bed: Bed, done: string, undone: string): Promise<() => Promise<unknown>> {
+  await bed.ip("gateway", ...done.split("; "));
+  return () => bed.ip("gateway", ...undone.split("; "));
+}
+
+const inside = (name: string): Config => ({ inside: { interface: name, vxlan: {} } });
+const outside = (name: string): Config => ({ outside: { interface: name } });
+const state = (bed: Bed, values: object): Config => {
+  const standard = { directory: join(bed.directory, "state"), bpffs: join(bed.bpffs, "vxpipe") };
+  return { state: { ...standard, ...values } };
+};
+
+const REFUSALS: Refusal[] = [
+  {
+    what: "an inside interface that is not there",
+    config: () => inside("nope0"),
+    code: 1,
+    says: /^vxpipe: inside\.interface: this host has no interface nope0\n {2}See what this host has: ip -brief link\.$/,
+  },
+  {
+    what: "an outside interface that is not there",
+    config: () => outside("nope0"),
+    code: 1,
+    says: /^vxpipe: outside\.interface: this host has no interface nope0\n/,
+  },
+  {
+    what: "one interface under two names",
+    config: () => outside("in0alias"),
+    obstacle: (bed) =>
+      undoing(bed, "link property add dev in0 altname in0alias", "link property del dev in0 altname in0alias"),
+    code: 1,
+    says: /^vxpipe: in0 and in0alias are the same interface\n/,
+  },
+  ...["bpf", "net_admin", "net_raw", "perfmon", "sys_admin"].map((name) => ({
+    what: `a missing capability, CAP_${name.toUpperCase()}`,
+    wrapper: ["setpriv", `--bounding-set=-${name}`, `--inh-caps=-${name}`],
+    code: 1,
+    says: new RegExp(`^vxpipe: this process lacks CAP_${name.toUpperCase()}\n {2}Run it as root`),
+  })),
+  {
+    what: "another XDP program on the inside interface",
+    obstacle: (bed) => keeping(bed, "gateway", tool("vxbare"), ["--inside", "in0", "--pass"]),
+    code: 1,
+    says: /^vxpipe: attach to the inside interface: program \d+ \(bare_pass\)\n {2}Another XDP program is on the interface; see it with: bpftool net\.$/,
+  },
+  {
+    what: "another XDP program on the outside interface",
+    obstacle: (bed) => keeping(bed, "gateway", tool("vxbare"), ["--inside", "out0", "--pass"]),
+    code: 1,
+    says: /^vxpipe: attach to the outside interface: program \d+ \(bare_pass\)\n/,
+  },
+  {
+    what: "a generic XDP program on the inside interface",
+    obstacle: async (bed) => {
+      const pin = join(bed.bpffs, "generic");
+      const object = join(bed.directory, "generic.o");
+      const source = join(bed.directory, "generic.c");
+      writeFileSync(source, `__attribute__((section("xdp"))) int pass(void *context) { return 2; }\n`);
+      await bed.exec("gateway", "clang", ["-O2", "-target", "bpf", "-c", source, "-o", object]);
+      await bed.exec("gateway", "bpftool", ["prog", "load", object, pin, "type", "xdp"]);
+      await bed.exec("gateway", "bpftool", ["net", "attach", "xdpgeneric", "pinned", pin, "dev", "in0"]);
+      return async () => {
+        await bed.exec("gateway", "bpftool", ["net", "detach", "xdpgeneric", "dev", "in0"]);
+        await bed.exec("gateway", "rm", [pin]);
+      };
+    },
+    code: 1,
+    says: /^vxpipe: attach to the inside interface: program \d+ \(pass\)\n {2}Another XDP program is on the interface/,
+  },
+  {
+    what: "a driver without native XDP, for which generic XDP is no substitute",
+    config: () => inside("vx9"),
+    obstacle: (bed) =>
+      undoing(bed, "link add vx9 type vxlan id 9 dstport 4790 dev in0; link set vx9 up", "link del vx9"),
+    code: 1,
+    says: /^vxpipe: attach to the inside interface.*\n {2}Its driver has no native XDP, and generic XDP loses packets unseen/,
+  },
+  {
+    what: "an MTU that is too big for native XDP",
+    obstacle: async (bed) => {
+      const set = async (mtu: number): Promise<void> => {
+        await bed.ip("gateway", `link set in0 mtu ${mtu}`);
+        await bed.ip("source", `link set src0 mtu ${mtu}`);
+      };
+      await set(9000);
+      return () => set(3400);
+    },
+    code: 1,
+    says: /^vxpipe: attach to the inside interface.*\n {2}Lower the MTU of the inside interface to what its driver allows with XDP\.$/,
+  },
+  {
+    what: "an HTTP port that is taken",
+    obstacle: (bed) =>
+      keeping(bed, "gateway", PYTHON, [
+        "-c",
+        "import socket,sys; s=socket.create_server(('127.0.0.1',9470)); print('ready',flush=True); sys.stdin.read()",
+      ]),
+    code: 1,
+    says: /^vxpipe: control\.listen 127\.0\.0\.1:9470: the address is in use\n {2}Free it/,
+  },
+  {
+    what: "an HTTP address this host does not have",
+    config: (bed) => ({ control: { listen: "203.0.113.77:9470", socket: join(bed.directory, "vxpipe.sock") } }),
+    code: 1,
+    says: /^vxpipe: control\.listen 203\.0\.113\.77:9470: this host does not have that address\n/,
+  },
+  {
+    what: "a state directory that cannot be made",
+    config: (bed) => state(bed, { directory: "/proc/vxpipe" }),
+    code: 1,
+    says: /^vxpipe: state\.directory \/proc\/vxpipe: .*\n {2}Make state\.directory writable, or choose another\.$/,
+  },
+  {
+    what: "a bpffs that cannot be made",
+    config: (bed) => state(bed, { bpffs: "/proc/vxpipe/bpf" }),
+    code: 1,
+    says: /^vxpipe: .*\/proc\/vxpipe.*\n {2}Point state\.bpffs at a directory on a bpffs/,
+  },
+  {
+    what: "something at the socket's path that is no socket",
+    config: (bed) => ({ control: { listen: "127.0.0.1:9470", socket: join(bed.directory, "state") } }),
+    code: 1,
+    says: /^vxpipe: control\.socket .*: it is there and not a socket\n/,
+  },
+  {
+    what: "a configuration that is wrong",
+    config: () => ({ outside: { interface: "out0", nextHop: "here" }, datapath: "fast" }),
+    code: 2,
+    says: /^\S+vxpipe\.yaml:\d+:\d+: .*nextHop.*\n\S+vxpipe\.yaml:\d+:\d+: .*datapath/,
+  },
+  {
+    what: "a CPU this process may not use",
+    config: () => ({ workers: { cpus: [127] } }),
+    code: 1,
+    says: /^vxpipe: .*127.*\n {2}Name a CPU this process may run on/,
+  },
+];
+
+describe("a daemon does not start with", ROOT_ONLY, () => {
+  let bed: Bed;
+  before(async () => {
+    bed = await Bed.make({ staticNeighbours: true });
+    mkdirSync(join(bed.directory, "state"));
+  });
+  after(() => bed.remove());
+
+  for (const { what, config, obstacle, wrapper = [], code, says } of REFUSALS) {
+    test(what, async () => {
+      const remove = await obstacle?.(bed);
+      try {
+        const file = writeConfig(bed, bedConfig(bed, config?.(bed)));
+        const there = await traces(bed);
+        const [command = COMMAND, ...args] = [...wrapper, COMMAND];
+        const daemon = bed.start("gateway", command, [...args, "run", "--config", file]);
+        const exit = await daemon.exited;
+        assert.deepEqual(exit, { code, signal: null }, daemon.stderr);
+        // The log's lines are JSON; what is for people comes last.
+        const message = daemon.stderr
+          .split("\n")
+          .filter((line) => !line.startsWith("{"))
+          .join("\n");
+        assert.match(message.trimEnd(), says);
+        assert.deepEqual(await traces(bed), there);
+      } finally {
+        await remove?.();
+      }
+      assert.deepEqual(await traces(bed), []);
+    });
+  }
+});
+
+describe("a second daemon", ROOT_ONLY, () => {
+  let bed: Bed;
+  let first: Daemon;
+  before(async () => {
+    bed = await Bed.make({ staticNeighbours: true });
+    await Sink.start(bed);
+    first = await Daemon.start(bed);
+  });
+  after(async () => {
+    assert.deepEqual(await first.stop(), { code: 0, signal: null });
+    assert.deepEqual(await traces(bed), []);
+    await bed.remove();
+  });
+
+  async function refused(config: Config): Promise<string> {
+    const file = writeConfig(bed, bedConfig(bed, config), "second.yaml");
+    const second = bed.start("gateway", COMMAND, ["run", "--config", file]);
+    assert.deepEqual(await second.exited, { code: 1, signal: null }, second.stderr);
+    return second.stderr;
+  }
+
+  /** The first one goes on as if nothing had been. */
+  async function stillForwards(): Promise<void> {
+    const { received } = (await first.peek()).inside;
+    await generate(bed, { destination: ADDRESS.beyond, count: 100, rate: 10_000 });
+    await receivedIs(first, received + 100);
+    const stats = await settled(first);
+    assert.equal(stats.inside.forwarded, stats.inside.received);
+    assert.equal(await attachment(bed, "in0"), "native");
+    assert.equal(await first.status("/readyz"), 200);
+  }
+
+  test("on the same socket is told which process answers there", async () => {
+    const said = await refused({});
+    assert.match(said, new RegExp(`^vxpipe: a vxpipe daemon \\(pid ${first.process.pid}\\) answers on `));
+    await stillForwards();
+  });
+
+  test("on the same interface is told which process holds it", async () => {
+    const said = await refused({
+      control: { listen: "127.0.0.1:9471", socket: join(bed.directory, "second.sock") },
+      state: { directory: join(bed.directory, "second"), bpffs: join(bed.bpffs, "second") },
+    });
+    const holder = `another daemon has the inside interface: process ${first.process.pid} `;
+    assert.ok(said.includes(`vxpipe: ${holder}`), said);
+    await stillForwards();
+  });
+
+  test("of another socket and the same state directory and pins harms nobody either", async () => {
+    await refused({ control: { listen: "127.0.0.1:9471", socket: join(bed.directory, "second.sock") } });
+    await stillForwards();
+  });
+});
