@@ -70,13 +70,14 @@ static __noinline int vx_send_fragment4(struct xdp_md *ctx, struct vx_slot *slot
 	return vx_forward(ctx, slot, (const __u8 *)macs, bpf_htons(ETH_P_IP), 0);
 }
 
-/* What the first fragment's ports decide for all of the datagram. */
-static __always_inline void vx_decide_datagram(struct vx_slot *slot, const struct vx_rule *rule, __be32 destination_be,
-					       struct vx_fragment *wanted)
+/* What the first fragment's ports, and whether it can leave itself, decide for all of the datagram. */
+static __always_inline void vx_decide_datagram(struct vx_slot *slot, const struct iphdr *ip, const struct vx_inner *inner,
+					       const struct vx_rule *rule, struct vx_fragment *wanted)
 {
-	struct vx_host *hop = vx_next_hop4(slot, rule ? rule->address_be : destination_be, control.generation);
+	struct vx_host *hop = vx_next_hop4(slot, rule ? rule->address_be : ip->daddr, control.generation);
 
-	wanted->state = hop && (hop->verdict == VX_VERDICT_FORWARD || hop->verdict == VX_VERDICT_WORKER)
+	wanted->state = hop && (hop->verdict == VX_VERDICT_FORWARD || hop->verdict == VX_VERDICT_WORKER) &&
+					vx_refuse4(ip, inner, hop->mtu) == VX_GO_ON
 				? VX_FRAGMENT_DECIDED
 				: VX_FRAGMENT_DROPPED;
 	wanted->address_be = rule ? rule->address_be : 0;
@@ -104,7 +105,7 @@ __noinline int vx_forward_fragment4(struct xdp_md *ctx, struct vx_slot *slot, co
 	key.id_be = ip->id;
 	if (is_first) {
 		rule = vx_find_rule(slot, inner, control.generation);
-		vx_decide_datagram(slot, rule, key.destination_be, &wanted);
+		vx_decide_datagram(slot, ip, inner, rule, &wanted);
 	} else {
 		wanted.state = VX_FRAGMENT_HELD;
 	}

@@ -97,20 +97,30 @@ static __always_inline int vx_rewrite_l4(struct xdp_md *ctx, struct vx_slot *slo
 	return partial ? vx_complete_checksum(ctx, slot, inner) : VX_GO_ON;
 }
 
-/* Refuses what must not leave before it touches anything; `mtu` is the outside one. */
+/* What must not leave; `mtu` is the outside one. */
+static __always_inline int vx_refuse4(const struct iphdr *ip, const struct vx_inner *inner, __u32 mtu)
+{
+	if (vx_decrement_ttl && ip->ttl <= 1)
+		return VX_STOP_DROP(ttl_expired);
+	if (inner->length > mtu && !vx_clear_df && (ip->frag_off & bpf_htons(VX_IP_DONT_FRAGMENT)))
+		return VX_STOP_DROP(too_big);
+	return VX_GO_ON;
+}
+
+/* Refuses before it touches anything. */
 static __always_inline int vx_rewrite4(struct xdp_md *ctx, struct vx_slot *slot, const struct vx_inner *inner,
 				       const struct vx_rule *rule, __u32 mtu)
 {
 	struct vx_rewrite rewrite = {.rule = rule};
 	struct iphdr *ip = vx_at(ctx, inner->l3, sizeof(*ip));
 	__u32 delta = 0;
+	int stop;
 
 	if (!ip)
 		return VX_STOP_DROP(malformed_inner);
-	if (vx_decrement_ttl && ip->ttl <= 1)
-		return VX_STOP_DROP(ttl_expired);
-	if (inner->length > mtu && !vx_clear_df && (ip->frag_off & bpf_htons(VX_IP_DONT_FRAGMENT)))
-		return VX_STOP_DROP(too_big);
+	stop = vx_refuse4(ip, inner, mtu);
+	if (stop != VX_GO_ON)
+		return stop;
 	if (vx_decrement_ttl) {
 		ip->ttl--;
 		delta += (__u16)~bpf_htons(0x0100);
