@@ -4,6 +4,8 @@
 
 #include "../../bpf/parse.h"
 
+#include <string.h>
+
 #include "../../bpf/checksum.h"
 
 static struct vx_cursor cursor_at(const __u8 *frame, size_t size, __u32 offset, __u32 left)
@@ -15,11 +17,15 @@ static struct vx_cursor cursor_at(const __u8 *frame, size_t size, __u32 offset, 
 }
 
 /* As vx_open_vxlan and vx_outer6 do, without filters. */
-static int open_vxlan(const __u8 *frame, size_t size, __be16 port_be, struct vx_cursor *cursor, struct parser_answer *answer)
+static int open_vxlan(const __u8 *frame, size_t size, const struct parser_knobs *knobs, struct vx_cursor *cursor,
+		      struct parser_answer *answer)
 {
-	struct vx_tunnel tunnel = {};
-	int stop = vx_parse_outer(cursor, port_be, &tunnel);
+	const __be16 port_be = bpf_htons(knobs->port);
+	struct vx_tunnel tunnel;
+	int stop;
 
+	memset(&tunnel, knobs->stale, sizeof(tunnel));
+	stop = vx_parse_outer(cursor, port_be, &tunnel);
 	if (stop == VX_IS_IPV6) {
 		struct vx_cursor outer6 = cursor_at(frame, size, cursor->offset, cursor->left);
 
@@ -28,12 +34,12 @@ static int open_vxlan(const __u8 *frame, size_t size, __be16 port_be, struct vx_
 	}
 	if (stop == VX_GO_ON)
 		stop = vx_parse_vxlan(cursor, &tunnel);
-	if (stop == VX_GO_ON && !(tunnel.flags & VX_VXLAN_FLAG_VNI))
-		stop = VX_STOP_DROP(vxlan_flags);
+	if (stop != VX_GO_ON)
+		return stop;
 	answer->outer_is_ipv6 = tunnel.is_ipv6;
 	answer->vni = tunnel.vni;
 	answer->flags = tunnel.flags;
-	return stop;
+	return tunnel.flags & VX_VXLAN_FLAG_VNI ? VX_GO_ON : VX_STOP_DROP(vxlan_flags);
 }
 
 /* As vx_ingress and vx_inner6 do. */
@@ -55,12 +61,13 @@ static int open_inner(const __u8 *frame, size_t size, const struct parser_knobs 
 void parser_run(const __u8 *frame, size_t size, const struct parser_knobs *knobs, struct parser_answer *answer)
 {
 	struct vx_cursor cursor = cursor_at(frame, size, 0, (__u32)size);
-	struct vx_inner inner = {};
+	struct vx_inner inner;
 	int stop = VX_GO_ON;
 
-	*answer = (struct parser_answer){};
+	memset(answer, 0, sizeof(*answer)); /* padding too: answers are compared */
+	memset(&inner, knobs->stale, sizeof(inner));
 	if (!knobs->plain_ethernet)
-		stop = open_vxlan(frame, size, bpf_htons(knobs->port), &cursor, answer);
+		stop = open_vxlan(frame, size, knobs, &cursor, answer);
 	else if (size < sizeof(struct ethhdr))
 		stop = VX_STOP_PASS;
 	if (stop == VX_GO_ON)

@@ -34,6 +34,7 @@ struct parser_knobs {
 	int plain_ethernet;
 	int forward_ipv6;
 	__u16 port;
+	__u8 stale; /* what the parser's structs are full of beforehand: must not matter */
 };
 
 /* `frame` is read only within its `size` bytes: give it memory that ends there. */
