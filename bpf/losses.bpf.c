@@ -95,8 +95,12 @@ int BPF_PROG(vx_devmap_xmit, const struct net_device *from, const struct net_dev
 
 		inside->dropped[down ? VX_DROP_carrier_down : VX_DROP_tx_refused] += refused;
 	}
-	if (slot->latency_start_ns)
+	if (!slot->latency_start_ns)
+		return 0;
+	if (taken)
 		vx_note_latency(slot);
+	else /* the timed packet is lost; the next bulk that leaves is not it */
+		slot->latency_start_ns = 0;
 	return 0;
 }
 
@@ -117,6 +121,7 @@ int BPF_PROG(vx_redirect_err, const struct net_device *device, const struct bpf_
 	else {
 		reason = err == -VX_ENETDOWN ? VX_DROP_carrier_down : err == -VX_EMSGSIZE ? VX_DROP_too_big : reason;
 		slot->settled++;
+		slot->latency_start_ns = 0;
 	}
 	slot->direction[VX_INSIDE].dropped[reason]++;
 	return 0;
