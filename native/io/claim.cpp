@@ -21,7 +21,8 @@ std::string describe_process(int pid)
 
 std::string describe_holder(const sockaddr_un &address, socklen_t length)
 {
-	Fd peer(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+	// Nobody accepts: with a full queue a blocking connect would wait for ever.
+	Fd peer(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 	ucred credentials{};
 	socklen_t size = sizeof(credentials);
 
@@ -50,7 +51,8 @@ Result<Fd> claim_interface(int ifindex)
 			return Error{"INTERFACE_HELD", "claim interface", EADDRINUSE, describe_holder(address, length)};
 		return Error{"CLAIM_FAILED", "bind", errno, ""};
 	}
-	if (listen(fd.get(), 1))
+	// Each who is refused leaves a place taken in the queue: it has to last for a supervisor that tries for days.
+	if (listen(fd.get(), SOMAXCONN))
 		return Error{"CLAIM_FAILED", "listen", errno, ""};
 	return fd;
 }
