@@ -24,11 +24,18 @@ public:
 			second_ns_ = now_ns;
 			this_second_.clear();
 		}
-		if (this_second_[event]++ < kPerSecond)
-			keep({event, now_ns, std::move(detail), false, {}});
+		if (this_second_[event]++ >= kPerSecond)
+			return;
+		const std::lock_guard lock(mutex_);
+		keep({event, now_ns, std::move(detail), false, {}});
 	}
-	// Samples are limited where they are made.
-	void push_sample(const vx_sample &sample) { keep({"drop_sample", sample.time_ns, "", true, sample}); }
+	// A flood of drops makes more samples than anybody reads: those beyond kSamplesMost are left out.
+	void push_sample(const vx_sample &sample)
+	{
+		const std::lock_guard lock(mutex_);
+		if (samples_ < kSamplesMost)
+			keep({"drop_sample", sample.time_ns, "", true, sample});
+	}
 
 	// Any thread.
 	std::vector<WorkerEvent> drain()
@@ -37,23 +44,29 @@ public:
 		std::vector<WorkerEvent> all(std::make_move_iterator(queue_.begin()),
 					     std::make_move_iterator(queue_.end()));
 		queue_.clear();
+		samples_ = 0;
 		return all;
 	}
 
 private:
 	static constexpr size_t kMost = 1024;
+	static constexpr size_t kSamplesMost = kMost / 2;
 	static constexpr uint32_t kPerSecond = 64;
 
 	std::mutex mutex_;
 	std::deque<WorkerEvent> queue_;
+	size_t samples_ = 0;  // in the queue
 	uint64_t second_ns_ = 0;
 	std::map<std::string_view, uint32_t> this_second_;
 
+	// With the mutex held.
 	void keep(WorkerEvent event)
 	{
-		const std::lock_guard lock(mutex_);
-		if (queue_.size() == kMost)
+		if (queue_.size() == kMost) {
+			samples_ -= queue_.front().has_sample;
 			queue_.pop_front();
+		}
+		samples_ += event.has_sample;
 		queue_.push_back(std::move(event));
 	}
 };
