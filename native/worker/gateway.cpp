@@ -51,8 +51,11 @@ Result<Attached> Gateway::attach()
 		return started.error();
 	worker_ = std::move(*started);
 	auto attached = datapath_->attach();
-	if (!attached)
+	if (!attached) {
+		// It may have got as far as receiving: nobody hands anything to a worker that is gone.
+		datapath_->stop_receiving();
 		worker_.reset();
+	}
 	return attached;
 }
 
