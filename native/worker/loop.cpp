@@ -184,7 +184,10 @@ void Loop::check_frames() const
 
 void Loop::finish()
 {
-	receive_all();
+	// To the last: what is left in a ring has no fate. A batch may be as small as one packet.
+	for (uint32_t i = 0; i < umem_.frames() && receive_some(); i++)
+		sender_.flush(now_ns_);
+	exceptions_->consume();
 	neighbours_.settle(now_ns_);
 	neighbours_.stop();
 	fragments_.stop(now_ns_);
