@@ -53,18 +53,19 @@ export async function run(file: string, format: Format): Promise<number> {
   return exit.ok;
 }
 
-/** SIGTERM and SIGINT end the run, a second one at once; SIGHUP reloads. */
+/** SIGTERM and SIGINT end the run, once: a second one must not cut the draining short, which takes seconds at most and
+ * leaves nothing behind. SIGHUP reloads; during the start, as soon as that is over. */
 class Signals {
   /** An error that nothing caught: the gateway still detaches before the process ends. */
   defect: Error | null = null;
   private stopped = false;
   private wake: () => void = () => undefined;
-  private reload: () => void = () => undefined;
+  private reloadWanted = false;
+  private reload: () => void = () => (this.reloadWanted = true);
 
   constructor() {
     for (const signal of ["SIGTERM", "SIGINT"] as const) {
       process.on(signal, () => {
-        if (this.stopped) process.exit(exit.failed);
         this.stopped = true;
         this.wake();
       });
@@ -79,6 +80,7 @@ class Signals {
 
   onReload(action: () => void): void {
     this.reload = action;
+    if (this.reloadWanted) action();
   }
 
   /** Waits; true: it is time to stop. */
