@@ -127,11 +127,21 @@ export class Lifecycle {
     }
   }
 
-  /** Drains, detaches, settles the ledger. */
+  /** Drains, detaches, settles the ledger. Whatever fails, the listeners close: open ones would keep the process. */
   async stop(): Promise<Ending> {
     const { events } = this.around;
-    const { inside } = this.initial.datapath;
     events.emit("info", "stopping", "draining and detaching");
+    try {
+      const ending = await this.detach();
+      this.noteEnd(ending.statistics);
+      events.emit("info", "stopped", "detached; nothing is left in the kernel");
+      return ending;
+    } finally {
+      await this.close();
+    }
+  }
+
+  private async detach(): Promise<Ending> {
     await this.reloading;
     this.runtime.tick();
     this.runtime.phase = "stopping";
@@ -139,15 +149,23 @@ export class Lifecycle {
     this.runtime.phase = "stopped";
     const statistics = this.runtime.finish(final);
     const faults = ledgerFaults(final.buffer);
-    for (const fault of faults) events.emit("error", "ledger_unbalanced", fault);
-    writeLastRun(this.initial.stateDirectory, inside, {
-      pid: process.pid,
-      startedAt: this.startedAt,
-      endedAt: new Date().toISOString(),
-      statistics,
-    });
-    await this.close();
-    events.emit("info", "stopped", "detached; nothing is left in the kernel");
+    for (const fault of faults) this.around.events.emit("error", "ledger_unbalanced", fault);
     return { statistics, faults };
+  }
+
+  /** A full disk does not take the final statistics from those who wait for them. */
+  private noteEnd(statistics: Statistics): void {
+    const { stateDirectory, datapath } = this.initial;
+    const endedAt = new Date().toISOString();
+    try {
+      writeLastRun(stateDirectory, datapath.inside, {
+        pid: process.pid,
+        startedAt: this.startedAt,
+        endedAt,
+        statistics,
+      });
+    } catch (error) {
+      this.around.events.emit("error", "state_unwritable", error instanceof Error ? error.message : String(error));
+    }
   }
 }
