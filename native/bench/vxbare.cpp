@@ -1,6 +1,7 @@
 // vxbare: bare XDP programs in the gateway's place, the ceiling the bench compares with: redirect every
-// frame unread, or drop it, or leave it to the kernel. Run by the bench inside the gateway's namespace; holds
-// the programs until a signal or the end of standard input. Prints {"ready":true}, then what `--drop` counted.
+// frame unread, or drop it, or leave it to the kernel, or do the gateway's own first steps and no more. Run by the
+// bench inside the gateway's namespace; holds the programs until a signal or the end of standard input. Prints
+// {"ready":true}, then what `--drop` or the `--stage` counted.
 #include <bpf/libbpf.h>
 
 #include <cerrno>
@@ -9,6 +10,7 @@
 #include "attach.h"
 #include "bare.skel.h"
 #include "options.h"
+#include "stages.h"
 
 namespace vx::bench {
 
@@ -18,9 +20,14 @@ int run(int argc, char **argv)
 			{{"inside", "NAME", "interface packets arrive on (required)"},
 			 {"outside", "NAME", "interface they are redirected to"},
 			 {"drop", nullptr, "count and drop instead of redirecting"},
-			 {"pass", nullptr, "leave everything to the kernel: makes a veth take XDP frames without GRO"}});
+			 {"pass", nullptr, "leave everything to the kernel: makes a veth take XDP frames without GRO"},
+			 {"stage", "NAME", "the gateway's steps up to this one, then redirect: parse, decapsulate, count, check"},
+			 {"ledger", nullptr, "with --stage: the ledger's tracepoints too"}});
 	Interface inside = find_interface(options.required("inside"));
 	block_signals();
+	if (options.has("stage"))
+		return run_stage(options.required("stage"), options.has("ledger"), inside,
+				 find_interface(options.required("outside")));
 	bare *skeleton = bare__open_and_load();
 	if (!skeleton)
 		fail("loading the bare programs", errno);
