@@ -30,8 +30,14 @@ export interface Gateway {
   end(): Promise<void>;
 }
 
+/** Where a gateway runs. Those that are compared to the nanosecond share one. */
+export interface Place {
+  bed: Bed;
+  sink: Sink;
+}
+
 /** A bed whose far end expects packets translated by the rule, unchanged, or (raw) still encapsulated. */
-export async function makeBed(arrives: "translated" | "unchanged" | "raw"): Promise<{ bed: Bed; sink: Sink }> {
+export async function makeBed(arrives: "translated" | "unchanged" | "raw"): Promise<Place> {
   const bed = await Bed.make({ staticNeighbours: true });
   const sink = await Sink.start(bed, {
     raw: arrives === "raw",
@@ -109,8 +115,8 @@ export class BareGateway implements Gateway {
     readonly sink: Sink,
   ) {}
 
-  static async make(kind: "redirect" | "drop"): Promise<BareGateway> {
-    const { bed, sink } = await makeBed("raw");
+  static async make(kind: "redirect" | "drop", place?: Place): Promise<BareGateway> {
+    const { bed, sink } = place ?? (await makeBed("raw"));
     return new BareGateway(`bare-${kind}`, kind, bed, sink);
   }
 
@@ -121,6 +127,37 @@ export class BareGateway implements Gateway {
   async end(): Promise<void> {
     this.dropped = (await this.#bare?.stop()) ?? 0;
     this.#bare = null;
+  }
+}
+
+/** The inside program's steps up to one of them (native/bench/ladder.bpf.c), with the ledger's tracepoints or without. */
+export class StageGateway implements Gateway {
+  readonly cores = 1;
+  readonly name: string;
+  readonly bed: Bed;
+  readonly sink: Sink;
+  #process: Background | null = null;
+
+  constructor(
+    place: Place,
+    readonly stage: "parse" | "decapsulate" | "count" | "check",
+    readonly ledger: boolean,
+  ) {
+    this.name = `stage-${stage}${ledger ? "-ledger" : ""}`;
+    this.bed = place.bed;
+    this.sink = place.sink;
+  }
+
+  async begin(): Promise<void> {
+    const args = ["--inside", "in0", "--outside", "out0", "--stage", this.stage, ...(this.ledger ? ["--ledger"] : [])];
+    this.#process = this.bed.start("gateway", tool("vxbare"), args);
+    await this.#process.nextLine();
+  }
+
+  async end(): Promise<void> {
+    const exit = await this.#process?.stop();
+    if (exit && exit.code !== 0) throw new Error(`${this.name}: exit ${exit.code}: ${this.#process?.stderr.trim()}`);
+    this.#process = null;
   }
 }
 
@@ -166,6 +203,8 @@ export interface Features {
   rule: boolean;
 }
 
+const EVERYTHING: Features = { allowlist: true, rule: true };
+
 /** Ours. */
 export class ProductGateway implements Gateway {
   readonly cores = 1;
@@ -178,8 +217,8 @@ export class ProductGateway implements Gateway {
     readonly features: Features,
   ) {}
 
-  static async make(name = "xdp", features: Features = { allowlist: true, rule: true }): Promise<ProductGateway> {
-    const { bed, sink } = await makeBed(features.rule ? "translated" : "unchanged");
+  static async make(name = "xdp", features: Features = EVERYTHING, place?: Place): Promise<ProductGateway> {
+    const { bed, sink } = place ?? (await makeBed(features.rule ? "translated" : "unchanged"));
     writeFileSync(join(bed.directory, "allowed.txt"), `${allowedSources().join("\n")}\n`);
     return new ProductGateway(name, bed, sink, features);
   }

@@ -94,9 +94,36 @@ export async function measureLatency(gateway: Gateway, kpps: number, seconds: nu
   return { p50Us, p99Us, maxUs, lossPercent: (100 * (sent.sent - count)) / sent.sent };
 }
 
-export function median(values: readonly number[]): number {
+/** The value below which `share` of the values lie, between two of them in proportion. */
+export function quantile(values: readonly number[], share: number): number {
   const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  const upper = sorted[middle] ?? Number.NaN;
-  return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? upper) + upper) / 2;
+  const place = (sorted.length - 1) * share;
+  const below = sorted[Math.floor(place)] ?? Number.NaN;
+  const above = sorted[Math.ceil(place)] ?? Number.NaN;
+  return below + (above - below) * (place - Math.floor(place));
+}
+
+export function median(values: readonly number[]): number {
+  return quantile(values, 0.5);
+}
+
+export interface Difference {
+  median: number;
+  /** Width of the middle half of the differences. */
+  spread: number;
+  runs: number;
+  /** Whether the difference is larger than its spread. */
+  certain: boolean;
+}
+
+/** Fewer say nothing about how far they spread. */
+const RUNS_MIN = 4;
+
+/** What `samples` are more than `base`, each with the one measured in the same pass: what drifts on the host from pass
+ * to pass is in both. */
+export function difference(samples: readonly number[], base: readonly number[]): Difference {
+  const more = samples.slice(0, base.length).map((sample, index) => sample - (base[index] ?? Number.NaN));
+  const spread = quantile(more, 0.75) - quantile(more, 0.25);
+  const middle = median(more);
+  return { median: middle, spread, runs: more.length, certain: more.length >= RUNS_MIN && Math.abs(middle) > spread };
 }

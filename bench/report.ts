@@ -105,6 +105,11 @@ export function summarize(measured: Measured): Results {
       min: round(rung.nsPerPacket.min, 1),
       max: round(rung.nsPerPacket.max, 1),
     },
+    more: rung.more && {
+      ...rung.more,
+      median: round(rung.more.median, 1),
+      spread: round(rung.more.spread, 1),
+    },
   }));
   const idleCpuPercent = measured.idle === null ? null : round(measured.idle * 100, 2);
   return { host: measured.host, date: measured.date, rows, latency, ladder, idleCpuPercent };
@@ -158,19 +163,23 @@ function latencyTable(results: Results): string {
   return table(["gateway", "kpps", "p50 us", "p99 us", "max us"], body);
 }
 
+/** What a rung costs over the one before it, or that it cannot be told from here. */
+export function costOf(more: Rung["more"]): string {
+  if (more === null) return "";
+  if (!more.certain) return "below the spread";
+  return `${more.median >= 0 ? "+" : ""}${more.median.toFixed(1)}`;
+}
+
 function ladderTable(results: Results): string {
-  const body = results.ladder.map((rung) => {
-    const base = results.ladder.find((other) => other.name === rung.against);
-    const more = base ? rung.nsPerPacket.median - base.nsPerPacket.median : null;
-    return [
-      rung.name,
-      rung.nsPerPacket.median.toFixed(1),
-      `${rung.nsPerPacket.min.toFixed(1)}-${rung.nsPerPacket.max.toFixed(1)}`,
-      more === null ? "" : `${more >= 0 ? "+" : ""}${more.toFixed(1)}`,
-      rung.against ?? "",
-    ];
-  });
-  return table(["what runs (64-byte inner packets, 10,000 flows, one core)", "ns", "min-max", "more", "than"], body);
+  const body = results.ladder.map((rung) => [
+    rung.name,
+    rung.nsPerPacket.median.toFixed(1),
+    `${rung.nsPerPacket.min.toFixed(1)}-${rung.nsPerPacket.max.toFixed(1)}`,
+    costOf(rung.more),
+    rung.more?.spread.toFixed(1) ?? "",
+    rung.against ?? "",
+  ]);
+  return table(["what runs", "ns", "min-max", "more", "spread", "than"], body);
 }
 
 function hostLine(results: Results): string {

@@ -99,7 +99,7 @@ async function main(): Promise<void> {
   const gateways: Gateway[] = [...conntrack, ...stateless, forward[0], classic, bare, ...(product ? [product] : [])];
   const series = gateways.flatMap((gateway) => SHAPES.map((shape): Series => ({ gateway, shape, samples: [] })));
   const latency = new Map<string, LatencySample[]>();
-  const ladder = product ? await Ladder.make(bare, product) : null;
+  const ladder = product ? await Ladder.make(product) : null;
   try {
     for (let round = 0; round < repeats; round++) {
       process.stderr.write(

@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
-import { median, type Sample } from "../../bench/measure.js";
-import { type Measured, replaceSections, summarize, table } from "../../bench/report.js";
+import { difference, median, quantile, type Sample } from "../../bench/measure.js";
+import { costOf, type Measured, replaceSections, summarize, table } from "../../bench/report.js";
 
 const sample = (mpps: number, sent = 100, delivered = 100): Sample => ({
   mpps,
@@ -54,6 +54,28 @@ describe("the bench's report", () => {
 
   test("takes the middle of an even number of runs between the two in the middle", () => {
     assert.equal(median([4, 1, 2, 3]), 2.5);
+  });
+
+  test("takes quantiles in proportion between two values", () => {
+    assert.equal(quantile([5, 1, 3, 4, 2], 0.25), 2);
+    assert.equal(quantile([1, 2, 3, 4], 0.75), 3.25);
+    assert.ok(Number.isNaN(quantile([], 0.5)));
+  });
+
+  test("compares steps within a pass, so that drift between passes does not count", () => {
+    const more = difference([110, 210, 312, 411], [100, 200, 300, 400]);
+    assert.deepEqual(more, { median: 10.5, spread: 1.25, runs: 4, certain: true });
+    assert.equal(costOf(more), "+10.5");
+    assert.equal(costOf(difference([100, 200, 300, 400], [110, 210, 310, 410])), "-10.0");
+  });
+
+  test("gives no figure for a step whose difference is not above its spread", () => {
+    assert.equal(costOf(difference([101, 205, 296, 402], [100, 200, 300, 400])), "below the spread");
+  });
+
+  test("gives no figure for a step that was measured too few times", () => {
+    assert.equal(costOf(difference([110, 210, 310], [100, 200, 300])), "below the spread");
+    assert.equal(costOf(null), "");
   });
 
   test("replaces the marked sections of a document and nothing else", () => {
