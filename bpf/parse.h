@@ -40,7 +40,6 @@
 #define VX_IP_FRAGMENT_OFFSET 0x1fff
 #define VX_IP_MORE_FRAGMENTS 0x2000
 #define VX_IP_DONT_FRAGMENT 0x4000
-#define VX_IP_MAX_HEADER 60
 #define VX_VXLAN_FLAG_VNI 0x08000000u /* RFC 7348 section 5: the I flag */
 
 /* As struct ethhdr, but in 16-bit words: that one is packed, and eBPF reads and writes packed fields byte by byte. */

@@ -55,7 +55,8 @@ export interface Attached {
 }
 
 export interface NativeEvent {
-  /** Stable name: "neighbour_resolved", "neighbour_failed", "route_changed", "link_changed", "drop_sample", "worker_failed". */
+  /** Stable name: "neighbour_resolved", "neighbour_failed", "route_changed", "link_changed", "policy_routing",
+   * "route_table_full", "drop_sample". */
   event: string;
   /** CLOCK_MONOTONIC, nanoseconds. */
   timeNs: bigint;
@@ -90,14 +91,15 @@ export interface NativeError extends Error {
 }
 
 export class Gateway {
-  /** Claims the inside interface, loads the programs, creates and pins the maps. Nothing is attached yet.
-   * Codes: INTERFACE_HELD (detail: who), LOAD_FAILED, PIN_FAILED, NO_PERMISSION. */
+  /** Claims the inside interface, loads the programs, creates the maps. Nothing is attached or pinned yet.
+   * Codes: INTERFACE_HELD (detail: who), LOAD_FAILED, MAP_FAILED, NO_PERMISSION. */
   constructor(plan: DatapathPlan);
   /** Fills the spare set of tables and swaps it in with one store; resolves when the next packet sees it. null: all allowed. */
   setAllowlist(list: CompiledAllowlist | null): Promise<void>;
   /** Replaces the static rules. vx_rule_key + vx_rule records, 12 bytes each. */
   setRules(rules: Uint8Array): void;
-  /** Starts the exception worker, waits until routes and neighbours are known, attaches the programs. Codes: NO_NATIVE_XDP, XDP_BUSY, MTU_TOO_BIG, WORKER_FAILED. */
+  /** Starts the exception worker, waits until routes and neighbours are known, attaches the programs. Codes: NO_NATIVE_XDP, XDP_BUSY,
+   * MTU_TOO_BIG, ATTACH_FAILED, PIN_FAILED, WORKER_FAILED. */
   attach(): Attached;
   /** stats_map itself, VX_SLOTS_MAX slots: read it with the offsets of abi.gen.ts. Detached by `stop`. */
   readonly counters: ArrayBuffer;

@@ -22,7 +22,6 @@ const levels: Record<string, Level> = {
   link_changed: "warn",
   policy_routing: "warn",
   route_table_full: "error",
-  worker_failed: "error",
   drop_sample: "debug",
   route_changed: "debug",
 };
@@ -145,11 +144,16 @@ export class Runtime {
 
   private drainEvents(): void {
     if (this.phase !== "running") return;
-    for (const { event, detail, drop, direction, length } of this.applier.gateway.drainEvents()) {
+    for (const { event, detail, drop, direction, length, bytes } of this.applier.gateway.drainEvents()) {
       const fields =
         drop === undefined
           ? {}
-          : { reason: drops[drop]?.name, direction: direction === 0 ? "inside" : "outside", length };
+          : {
+              reason: drops[drop]?.name,
+              direction: direction === 0 ? "inside" : "outside",
+              length,
+              bytes: Buffer.from(bytes ?? []).toString("hex"),
+            };
       this.events.emit(levels[event] ?? "info", event, detail, fields);
     }
   }
