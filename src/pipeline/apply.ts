@@ -1,6 +1,6 @@
 // Executes a plan's actions: the only place of the control plane that changes anything in the kernel. Called by
 // runtime.ts, one list of actions at a time, on the main thread.
-import { existsSync, rmdirSync } from "node:fs";
+import { rmdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Attached, Gateway } from "xdp-socket";
 import { allowedCpus, placeWorker } from "../injector/placement.js";
@@ -16,7 +16,7 @@ export class Applier {
   /** Where the exception worker runs, or ran. */
   workerCpu = 0;
   attached: Attached | null = null;
-  private bpffs: { pinDirectory: string; mounted: string; created: string | null } | null = null;
+  private bpffs: { pinDirectory: string; mounted: string; bpffs: string } | null = null;
 
   constructor(
     private readonly native: Native,
@@ -67,10 +67,8 @@ export class Applier {
     const [insideIfindex, outsideIfindex] = this.ifindexes(inside, outside);
     const cpu = placeWorker(worker.cpu, allowedCpus());
     const pinDirectory = join(bpffs, pinName(inside));
-    // A directory of pins that is there already is a killed daemon's, and so is the one around it.
-    const created = existsSync(bpffs) && !existsSync(pinDirectory) ? null : bpffs;
     // One mount for all gateways of this state.bpffs, a directory in it for each.
-    this.bpffs = { pinDirectory, mounted: this.native.ensureBpffs(bpffs), created };
+    this.bpffs = { pinDirectory, mounted: this.native.ensureBpffs(bpffs), bpffs };
     this.native.ensureBpffs(pinDirectory);
     const gateway = new this.native.Gateway({
       ...rest,
@@ -117,13 +115,14 @@ export class Applier {
   /** Another gateway's pins keep directories and mount. */
   private leaveBpffs(): void {
     if (this.bpffs === null) return;
-    const { pinDirectory, mounted, created } = this.bpffs;
+    const { pinDirectory, mounted, bpffs } = this.bpffs;
     this.bpffs = null;
     removeIfEmpty(pinDirectory);
-    // The directory is in the mount, or the mount is on the directory.
-    if (created !== null) removeIfEmpty(created);
+    // Whoever leaves last: its maker may have been killed, or have ended earlier. The directory is in the mount, or the
+    // mount is on the directory.
+    removeIfEmpty(bpffs);
     if (mounted !== "") this.native.releaseBpffs(mounted);
-    if (created !== null) removeIfEmpty(created);
+    removeIfEmpty(bpffs);
   }
 }
 
