@@ -154,6 +154,30 @@ describe("a daemon", ROOT_ONLY, () => {
       await third.stop();
     });
 
+    test("at any moment of its start or takeover is followed by one that works, and no packet is lost", async () => {
+      const victim = await Daemon.start(bed);
+      const { ended, process } = startLoad(bed, { ...LOAD, duration: 60, rate: 50_000 });
+      await receivedIs(victim, 1000);
+      await victim.kill();
+      for (let delay = 150; delay <= 750; delay += 50) {
+        const next = Daemon.launch(bed);
+        await sleep(delay);
+        await next.kill();
+        assert.equal(await attachment(bed, "in0"), "native", `killed after ${delay} ms`);
+      }
+      const last = await Daemon.start(bed);
+      await receivedIs(last, 1000);
+      process.kill("SIGTERM");
+      const { sent } = await ended;
+      const stats = await settled(last);
+      const arrived = await sink.report();
+      assert.equal(arrived.packets, sent);
+      assertNothingWrong(arrived);
+      assert.deepEqual(dropsOf(stats), {});
+      await last.stop();
+      assert.deepEqual(await traces(bed), []);
+    });
+
     test("leaves programs and maps that the next one replaces and frees", async () => {
       const first = await Daemon.start(bed);
       const objects = bpfObjectsOf(first.process.pid);

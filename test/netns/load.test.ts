@@ -6,8 +6,9 @@ import { writeFileSync } from "node:fs";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 
 import { ADDRESS, Bed } from "../bed/bed.js";
+import { sleep } from "../bed/command.js";
 import { Daemon } from "../bed/daemon.js";
-import { generate, type Load, Sink } from "../bed/tools.js";
+import { generate, type Load, Sink, startLoad } from "../bed/tools.js";
 import { agreed, assertNothingWrong, dropsOf, receivedIs, ROOT_ONLY } from "./ledger.js";
 
 const VNI = 100;
@@ -54,7 +55,17 @@ describe("under the full rate of a core", ROOT_ONLY, () => {
   });
 
   test("ten million packets of all classes have each the fate of their class, to the packet", async () => {
-    const { sent, classes } = await generate(bed, { ...LOAD, count: 10_000_000 });
+    const { process, ended } = startLoad(bed, { ...LOAD, count: 10_000_000 });
+    let earlier = 0;
+    while (process.exit === null) {
+      // At every moment: nothing has two fates, and no counter goes back.
+      const { inside } = await daemon.peek();
+      assert.ok(inside.pending >= 0, `${inside.pending} pending`);
+      assert.ok(inside.received >= earlier);
+      earlier = inside.received;
+      await Promise.race([process.exited, sleep(20)]);
+    }
+    const { sent, classes } = await ended;
     assert.equal(sent, 10_000_000);
     await receivedIs(daemon, sent);
     const { stats, arrived } = await agreed(daemon, sink);
