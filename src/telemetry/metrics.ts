@@ -41,43 +41,53 @@ export function makeMetrics(runtime: Runtime, version: string): Registry {
       }),
     );
   };
-  packetMetrics(runtime, counter, gauge);
+  const reading = oncePerScrape(() => runtime.reading());
+  packetMetrics(runtime, reading, counter, gauge);
   stateMetrics(runtime, version, gauge);
-  registry.registerMetric(new LatencyHistogram(() => runtime.reading()));
+  registry.registerMetric(new LatencyHistogram(reading));
   return registry;
+}
+
+/** The ledger balances within one scrape: prom-client asks for all metrics in one turn, and they share one reading. */
+function oncePerScrape(read: () => Reading): () => Reading {
+  let shared: Reading | null = null;
+  return () => {
+    if (shared === null) setImmediate(() => (shared = null));
+    return (shared ??= read());
+  };
 }
 
 type Define = (name: string, help: string, labelNames: string[], read: () => Sample[]) => void;
 
-function packetMetrics(runtime: Runtime, counter: Define, gauge: Define): void {
+function packetMetrics(runtime: Runtime, read: () => Reading, counter: Define, gauge: Define): void {
   counter(
     "cgnat_packets_processed_total",
     "Packets whose fate is known: forwarded, left to the kernel or dropped",
     [],
     () => {
-      const reading = runtime.reading();
+      const reading = read();
       const value = directions.reduce((sum, side) => sum + reading[side].counts.received - reading[side].pending, 0);
       return [{ labels: {}, value }];
     },
   );
   counter("cgnat_errors_total", "Packets dropped, by reason, both directions together", ["reason"], () => {
-    const { inside, outside } = runtime.reading();
+    const { inside, outside } = read();
     return drops.map(({ name }) => ({ labels: { reason: name }, value: inside.dropped[name] + outside.dropped[name] }));
   });
   for (const { name, help } of counters) {
     counter(`vxpipe_${name}_total`, help, ["direction"], () => {
-      const reading = runtime.reading();
+      const reading = read();
       return directions.map((direction) => ({ labels: { direction }, value: reading[direction].counts[name] }));
     });
   }
   counter("vxpipe_dropped_total", "Packets dropped", ["direction", "reason"], () => {
-    const reading = runtime.reading();
+    const reading = read();
     return directions.flatMap((direction) =>
       drops.map(({ name }) => ({ labels: { direction, reason: name }, value: reading[direction].dropped[name] })),
     );
   });
   gauge("vxpipe_pending_packets", "Received, and not yet forwarded, passed or dropped", ["direction"], () => {
-    const reading = runtime.reading();
+    const reading = read();
     return directions.map((direction) => ({ labels: { direction }, value: reading[direction].pending }));
   });
   const help = "Packets a CPU received (role xdp) or the exception worker finished (role worker)";
