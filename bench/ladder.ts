@@ -4,7 +4,7 @@
 import { ADDRESS, type Bed } from "../test/bed/bed.js";
 import { generate } from "../test/bed/tools.js";
 import { BareGateway, type Gateway, makeBed, ProductGateway, RULE_PORT, SOURCES, StageGateway } from "./gateways.js";
-import { type Difference, difference, type LoadShape, measureLoad, median } from "./measure.js";
+import { type Difference, difference, type LoadShape, measureOnce, median, nsPerPacket } from "./measure.js";
 
 const SHAPE: LoadShape = { innerBytes: 64, flows: 10_000 };
 /** Far more flows than the flow cache of a CPU holds: every packet is decided by lookups. */
@@ -25,11 +25,9 @@ interface Step {
   samples: number[];
 }
 
-const nsOf = (packets: number, seconds: number): number => (seconds * 1e9) / packets;
-
 async function through(gateway: Gateway, shape: LoadShape, seconds: number): Promise<number> {
-  const sample = await measureLoad(gateway, shape, seconds);
-  return 1000 / sample.mpps;
+  const { mpps, disturbed } = await measureOnce(gateway, shape, seconds);
+  return nsPerPacket(mpps * 1e6, 1, disturbed);
 }
 
 /** Sends what the gateway drops: its own time without the way out. */
@@ -45,7 +43,7 @@ async function dropped(gateway: Gateway, seconds: number): Promise<number> {
     destination: ADDRESS.beyond,
     ports: String(RULE_PORT),
   });
-  return nsOf(sent.sent, sent.seconds);
+  return nsPerPacket(sent.sent, sent.seconds, sent.waitedSeconds);
 }
 
 async function during<T>(gateway: Gateway, work: () => Promise<T>): Promise<T> {

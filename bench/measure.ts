@@ -57,7 +57,8 @@ export async function measureLoad(gateway: Gateway, shape: LoadShape, seconds: n
   return best;
 }
 
-async function measureOnce(gateway: Gateway, shape: LoadShape, seconds: number): Promise<Sample> {
+/** The same once, as disturbed as it may be. */
+export async function measureOnce(gateway: Gateway, shape: LoadShape, seconds: number): Promise<Sample> {
   const distance = await pingPong();
   await gateway.sink.reset();
   const sent = await generate(gateway.bed, toLoad(shape, seconds));
@@ -114,6 +115,11 @@ export interface Difference {
   runs: number;
   /** Whether the difference is larger than its spread. */
   certain: boolean;
+}
+
+/** What a packet took of the sending CPU, the time in which that ran something else left out. */
+export function nsPerPacket(packets: number, seconds: number, waitedSeconds: number): number {
+  return ((seconds - waitedSeconds) * 1e9) / packets;
 }
 
 /** Fewer say nothing about how far they spread. */

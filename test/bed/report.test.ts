@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
-import { difference, median, quantile, type Sample } from "../../bench/measure.js";
+import { difference, median, nsPerPacket, quantile, type Sample } from "../../bench/measure.js";
 import { costOf, type Measured, replaceSections, summarize, table } from "../../bench/report.js";
 
 const sample = (mpps: number, sent = 100, delivered = 100): Sample => ({
@@ -67,6 +67,10 @@ describe("the bench's report", () => {
     assert.deepEqual(more, { median: 10.5, spread: 1.25, runs: 4, certain: true });
     assert.equal(costOf(more), "+10.5");
     assert.equal(costOf(difference([100, 200, 300, 400], [110, 210, 310, 410])), "-10.0");
+  });
+
+  test("leaves out of a packet's time what the CPU did elsewhere", () => {
+    assert.equal(nsPerPacket(1_000_000, 1, 0.75), 250);
   });
 
   test("gives no figure for a step whose difference is not above its spread", () => {
