@@ -83,7 +83,7 @@ struct vx_addr {
 struct vx_control {
 	__u32 generation;      /* what is remembered from another generation is found out anew */
 	__u32 allowlist;       /* VX_ALLOW_* */
-	__u32 rules;           /* VX_RULES_*: protocols that have a static rule */
+	__u32 rules;           /* VX_RULES_*: protocols that have, or had, a static rule */
 	__u32 ingress_prog_id; /* so that host-wide tracepoints count only our redirects; 0: count none */
 };
 

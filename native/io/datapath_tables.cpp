@@ -121,7 +121,8 @@ Result<void> Datapath::set_rules(std::span<const Rule> rules)
 	std::vector<vx_rule_key> stale;
 	std::unordered_set<uint32_t> wanted;
 	vx_rule_key key, *previous = nullptr;
-	uint32_t protocols = 0;
+	// A protocol that had a rule keeps its mark: datagrams whose first fragment was translated may be half way.
+	uint32_t protocols = control()->rules;
 	auto word = [](const vx_rule_key &rule_key) { return std::bit_cast<uint32_t>(rule_key); };
 
 	for (const Rule &rule : rules)
