@@ -198,3 +198,34 @@ describe("a daemon", ROOT_ONLY, () => {
     return sink;
   }
 });
+
+describe("a daemon whose interface is deleted", ROOT_ONLY, () => {
+  for (const [name, side] of [
+    ["in0", "inside"],
+    ["out0", "outside"],
+  ] as const) {
+    test(`${name}: says that it is not ready, names every drop, and ends without a trace`, async () => {
+      const bed = await Bed.make({ staticNeighbours: true });
+      try {
+        const sink = await Sink.start(bed);
+        const daemon = await Daemon.start(bed);
+        await generate(bed, { ...LOAD, count: 1000 });
+        await receivedIs(daemon, 1000);
+        await agreed(daemon, sink);
+        await bed.ip("gateway", `link del ${name}`);
+        await until("unreadiness", async () => ((await daemon.status("/readyz")) === 503 ? true : null));
+        if (side === "outside") {
+          await generate(bed, { ...LOAD, count: 1000 });
+          await receivedIs(daemon, 2000);
+          const stats = await settled(daemon);
+          assert.deepEqual([stats.inside.forwarded, dropsOf(stats)], [1000, { no_route: 1000 }]);
+        }
+        assert.deepEqual(await daemon.stop(), { code: 0, signal: null }, daemon.process.stderr);
+        assert.match(daemon.process.stderr, new RegExp(`${side} interface is gone`));
+        assert.deepEqual(await daemon.leftovers(), []);
+      } finally {
+        await bed.remove();
+      }
+    });
+  }
+});
