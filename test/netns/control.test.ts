@@ -54,8 +54,8 @@ describe("the running gateway", ROOT_ONLY, () => {
   after(() => bed.remove());
   afterEach(async () => {
     const exit = await daemon.stop();
-    assert.equal(exit.code, 0, daemon.process.stderr);
     await sink.stop();
+    assert.equal(exit.code, 0, daemon.process.stderr);
   });
 
   async function start(overrides: Config = {}): Promise<void> {

@@ -50,8 +50,8 @@ describe("under the full rate of a core", ROOT_ONLY, () => {
   });
   afterEach(async () => {
     const exit = await daemon.stop();
-    assert.equal(exit.code, 0, daemon.process.stderr);
     await sink.stop();
+    assert.equal(exit.code, 0, daemon.process.stderr);
   });
 
   test("ten million packets of all classes have each the fate of their class, to the packet", async () => {

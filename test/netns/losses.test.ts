@@ -31,8 +31,8 @@ describe("a packet that is lost", ROOT_ONLY, () => {
   });
   afterEach(async () => {
     const exit = await daemon.stop();
-    assert.equal(exit.code, 0, daemon.process.stderr);
     await sink.stop();
+    assert.equal(exit.code, 0, daemon.process.stderr);
   });
 
   /** A number of packets, received by the gateway. */
