@@ -7,8 +7,8 @@
  * than flows because there are fewer of them: what is touched per packet stays in the core's own cache at 10,000
  * flows, where a table of flows did not (docs/adr/0002-caches.md).
  *
- * `control.generation` invalidates all of it at once: who changes an input of a decision changes the map first and
- * the generation after, and an answer is stored under the generation that was read before it was looked up.
+ * A new generation (`control.epoch`) invalidates all of it at once: who changes an input of a decision changes the map
+ * first and the generation after, and an answer is stored under the generation that was read before it was looked up.
  */
 #ifndef VX_DECIDE_H
 #define VX_DECIDE_H
@@ -23,6 +23,15 @@ static __always_inline struct vx_addr vx_map_address4(__be32 address_be)
 
 	__builtin_memcpy(&mapped.bytes[12], &address_be, sizeof(address_be));
 	return mapped;
+}
+
+static __always_inline struct vx_epoch vx_read_epoch(void)
+{
+	__u64 word = *(volatile __u64 *)&control.epoch;
+	struct vx_epoch epoch;
+
+	__builtin_memcpy(&epoch, &word, sizeof(epoch));
+	return epoch;
 }
 
 static __always_inline int vx_in_table(void *outer, __u32 set, const void *key)
@@ -50,7 +59,6 @@ static __noinline int vx_listed6(const struct vx_addr *address, __u32 selector)
 	       ((selector & VX_ALLOW_PREFIX6) && vx_in_table(&prefix_allow6, set, &prefix));
 }
 
-/* `selector` is read once a packet, so that it sees one whole list. */
 static __always_inline int vx_allowed6(const struct vx_addr *source, const struct vx_addr *destination, __u32 selector)
 {
 	return !(selector & VX_ALLOW_ENFORCE) || (vx_match_source && vx_listed6(source, selector)) ||
@@ -199,24 +207,22 @@ static __noinline int vx_look_up_listed4(struct vx_host *host, __u32 selector)
 	return 0;
 }
 
-static __always_inline int vx_is_listed4(struct vx_slot *slot, __be32 address_be, __u32 selector, __u32 generation)
+static __always_inline int vx_is_listed4(struct vx_slot *slot, __be32 address_be, struct vx_epoch epoch)
 {
-	struct vx_host *host = vx_find_host(slot, address_be, generation);
+	struct vx_host *host = vx_find_host(slot, address_be, epoch.generation);
 
 	if (!host)
 		return 0;
 	if (!(host->known & VX_HOST_LISTED_KNOWN))
-		vx_look_up_listed4(host, selector);
+		vx_look_up_listed4(host, epoch.allowlist);
 	return host->listed;
 }
 
-static __always_inline int vx_allowed4(struct vx_slot *slot, __be32 source_be, __be32 destination_be, __u32 generation)
+static __always_inline int vx_allowed4(struct vx_slot *slot, __be32 source_be, __be32 destination_be,
+				       struct vx_epoch epoch)
 {
-	__u32 selector = control.allowlist;
-
-	return !(selector & VX_ALLOW_ENFORCE) ||
-	       (vx_match_source && vx_is_listed4(slot, source_be, selector, generation)) ||
-	       (vx_match_destination && vx_is_listed4(slot, destination_be, selector, generation));
+	return !(epoch.allowlist & VX_ALLOW_ENFORCE) || (vx_match_source && vx_is_listed4(slot, source_be, epoch)) ||
+	       (vx_match_destination && vx_is_listed4(slot, destination_be, epoch));
 }
 
 /* The next hop of an IPv4 destination. */

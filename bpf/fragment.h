@@ -51,7 +51,7 @@ static __noinline int vx_send_fragment4(struct xdp_md *ctx, struct vx_slot *slot
 	exception.original_destination_be = ip->daddr;
 	if (reason == VX_EXCEPTION_FRAGMENT_LATER)
 		return vx_send_exception(ctx, slot, &exception, inner->l3, inner->length);
-	hop = vx_next_hop4(slot, rule ? rule->address_be : ip->daddr, control.generation);
+	hop = vx_next_hop4(slot, rule ? rule->address_be : ip->daddr, vx_read_epoch().generation);
 	if (!hop)
 		return XDP_ABORTED;
 	if (hop->verdict == VX_VERDICT_PASS) /* a rule's target that is this host */
@@ -74,7 +74,7 @@ static __noinline int vx_send_fragment4(struct xdp_md *ctx, struct vx_slot *slot
 static __always_inline void vx_decide_datagram(struct vx_slot *slot, const struct iphdr *ip, const struct vx_inner *inner,
 					       const struct vx_rule *rule, struct vx_fragment *wanted)
 {
-	struct vx_host *hop = vx_next_hop4(slot, rule ? rule->address_be : ip->daddr, control.generation);
+	struct vx_host *hop = vx_next_hop4(slot, rule ? rule->address_be : ip->daddr, vx_read_epoch().generation);
 
 	wanted->state = hop && (hop->verdict == VX_VERDICT_FORWARD || hop->verdict == VX_VERDICT_WORKER) &&
 					vx_refuse4(ip, inner, hop->mtu) == VX_GO_ON
@@ -104,7 +104,7 @@ __noinline int vx_forward_fragment4(struct xdp_md *ctx, struct vx_slot *slot, co
 	key.destination_be = ip->daddr;
 	key.id_be = ip->id;
 	if (is_first) {
-		rule = vx_find_rule(slot, inner, control.generation);
+		rule = vx_find_rule(slot, inner, vx_read_epoch().generation);
 		vx_decide_datagram(slot, ip, inner, rule, &wanted);
 	} else {
 		wanted.state = VX_FRAGMENT_HELD;

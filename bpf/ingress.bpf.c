@@ -16,7 +16,7 @@
 static __always_inline int vx_forward4(struct xdp_md *ctx, struct vx_slot *slot, const struct vx_inner *inner,
 				       __u64 started_ns)
 {
-	__u32 generation = *(volatile __u32 *)&control.generation;
+	struct vx_epoch epoch = vx_read_epoch();
 	struct iphdr *ip = vx_at(ctx, inner->l3, sizeof(*ip));
 	const struct vx_rule *rule;
 	struct vx_host *hop;
@@ -26,16 +26,16 @@ static __always_inline int vx_forward4(struct xdp_md *ctx, struct vx_slot *slot,
 	if (!ip)
 		return vx_drop(ctx, slot, VX_DROP_malformed_inner);
 	if (vx_plain_ethernet) {
-		hop = vx_next_hop4(slot, ip->daddr, generation);
+		hop = vx_next_hop4(slot, ip->daddr, epoch.generation);
 		if (hop && hop->verdict == VX_VERDICT_PASS)
 			return vx_pass(slot);
 	}
-	if (!vx_allowed4(slot, ip->saddr, ip->daddr, generation))
+	if (!vx_allowed4(slot, ip->saddr, ip->daddr, epoch))
 		return vx_drop(ctx, slot, VX_DROP_not_allowed);
 	if (inner->fragment != VX_WHOLE && vx_rules_cover(inner->protocol, control.rules))
 		return vx_forward_fragment4(ctx, slot, inner);
-	rule = vx_find_rule(slot, inner, generation);
-	hop = vx_next_hop4(slot, rule ? rule->address_be : ip->daddr, generation);
+	rule = vx_find_rule(slot, inner, epoch.generation);
+	hop = vx_next_hop4(slot, rule ? rule->address_be : ip->daddr, epoch.generation);
 	if (!hop)
 		return XDP_ABORTED;
 	if (hop->verdict == VX_VERDICT_PASS) /* a rule's target that is this host */
@@ -69,7 +69,7 @@ static __always_inline int vx_forward6(struct xdp_md *ctx, struct vx_slot *slot,
 		return vx_drop(ctx, slot, VX_DROP_malformed_inner);
 	__builtin_memcpy(&source, &ip->saddr, sizeof(source));
 	__builtin_memcpy(&destination, &ip->daddr, sizeof(destination));
-	if (!vx_allowed6(&source, &destination, control.allowlist))
+	if (!vx_allowed6(&source, &destination, vx_read_epoch().allowlist))
 		return vx_drop(ctx, slot, VX_DROP_not_allowed);
 	vx_find_next_hop6(&destination, &hop);
 	if (hop.verdict == VX_VERDICT_DROP)

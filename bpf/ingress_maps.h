@@ -25,7 +25,7 @@ const volatile __u8 vx_fixed_next_hop = 0;    /* 1: everything to vx_next_hop_ma
 const volatile __u8 vx_next_hop_mac[6] = {};
 const volatile __u32 vx_cache_seed = 0;       /* random: nobody outside can aim at one set of a cache */
 
-struct vx_control control = {}; /* in .bss; written by the control plane and (generation) the worker */
+struct vx_control control = {}; /* in .bss; written by the control plane and (the generation) the worker */
 
 #define VX_INNER_HASH(name, key_type)                      \
 	struct name {                                      \
@@ -42,7 +42,7 @@ struct vx_control control = {}; /* in .bss; written by the control plane and (ge
 		__uint(key_size, sizeof(key_type));        \
 		__uint(value_size, sizeof(__u8));          \
 	}
-/* Two sets of tables; control.allowlist says which is in use. The control plane fills the other one. */
+/* Two sets of tables; control.epoch says which is in use. The control plane fills the other one. */
 #define VX_OUTER(inner)                                    \
 	{                                                  \
 		__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);  \

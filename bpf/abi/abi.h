@@ -14,7 +14,7 @@
 
 #include "counters.h"
 
-#define VX_CPUS_MAX 128             /* slots of stats_map: one per CPU, then one per native worker */
+#define VX_CPUS_MAX 512             /* slots of stats_map: one per CPU, then one per native worker */
 #define VX_WORKERS_MAX 1            /* the exception worker */
 #define VX_SLOTS_MAX (VX_CPUS_MAX + VX_WORKERS_MAX)
 #define VX_QUEUES_MAX 128           /* inside receive queues that get an AF_XDP socket */
@@ -68,8 +68,7 @@ struct vx_addr {
 	__u8 bytes[16];
 };
 
-/* The allowlist's selector and the caches' generation: `control` in the programs' .bss. One aligned
- * 32-bit store swaps a whole list: bit 0 names the set of tables in use, the others say which are not empty. */
+/* The allowlist's selector: bit 0 names the set of tables in use, the others say which are not empty. */
 #define VX_ALLOW_SET 0x1u
 #define VX_ALLOW_ENFORCE 0x2u
 #define VX_ALLOW_EXACT4 0x4u
@@ -80,12 +79,19 @@ struct vx_addr {
 #define VX_RULES_TCP 0x1u
 #define VX_RULES_UDP 0x2u
 
+/* The caches' generation and the list it belongs to, read and swapped as one 64-bit word: what is remembered under a
+ * generation was found in that list, so no packet is judged by half of one list and half of another. */
+struct vx_epoch {
+	__u32 generation; /* what is remembered from another generation is found out anew */
+	__u32 allowlist;  /* VX_ALLOW_* */
+};
+
+/* `control` in the programs' .bss. */
 struct vx_control {
-	__u32 generation;      /* what is remembered from another generation is found out anew */
-	__u32 allowlist;       /* VX_ALLOW_* */
+	struct vx_epoch epoch;
 	__u32 rules;           /* VX_RULES_*: protocols that have, or had, a static rule */
 	__u32 ingress_prog_id; /* so that host-wide tracepoints count only our redirects; 0: count none */
-};
+} __attribute__((aligned(8)));
 
 struct vx_prefix4 {
 	__u32 length;

@@ -55,11 +55,15 @@ static_assert(sizeof(vx_addr) == 16);
 static_assert(offsetof(vx_addr, bytes) == 0);
 static_assert(sizeof(vx_addr::bytes) == 16);
 
+static_assert(sizeof(vx_epoch) == 8);
+static_assert(offsetof(vx_epoch, generation) == 0);
+static_assert(sizeof(vx_epoch::generation) == 4);
+static_assert(offsetof(vx_epoch, allowlist) == 4);
+static_assert(sizeof(vx_epoch::allowlist) == 4);
+
 static_assert(sizeof(vx_control) == 16);
-static_assert(offsetof(vx_control, generation) == 0);
-static_assert(sizeof(vx_control::generation) == 4);
-static_assert(offsetof(vx_control, allowlist) == 4);
-static_assert(sizeof(vx_control::allowlist) == 4);
+static_assert(offsetof(vx_control, epoch) == 0);
+static_assert(sizeof(vx_control::epoch) == 8);
 static_assert(offsetof(vx_control, rules) == 8);
 static_assert(sizeof(vx_control::rules) == 4);
 static_assert(offsetof(vx_control, ingress_prog_id) == 12);

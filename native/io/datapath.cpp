@@ -184,7 +184,7 @@ Result<void> Datapath::load(const DatapathPlan &plan)
 		bool denied = errno == EPERM || errno == EACCES;
 		return kernel_error(denied && geteuid() ? "NO_PERMISSION" : "LOAD_FAILED", "load programs");
 	}
-	skeleton_->bss->control.generation = 1;
+	skeleton_->bss->control.epoch.generation = 1;
 	return {};
 }
 

@@ -85,6 +85,7 @@ private:
 	Result<void> adopt_predecessor();
 	void settle_predecessor(Attached *attached);
 	void bump_generation();
+	void swap_allowlist(uint32_t selector);
 	std::string pin(const char *name) const { return pin_directory_ + "/" + name; }
 
 	struct datapath *skeleton_ = nullptr;

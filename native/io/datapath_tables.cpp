@@ -76,14 +76,27 @@ Result<void> Datapath::make_exception_rings()
 
 void Datapath::bump_generation()
 {
-	__atomic_fetch_add(&control()->generation, 1, __ATOMIC_RELEASE);
+	__atomic_fetch_add(&control()->epoch.generation, 1, __ATOMIC_RELEASE);
+}
+
+// One store: a new generation with a list of its own. The worker may start a generation at the same time.
+void Datapath::swap_allowlist(uint32_t selector)
+{
+	auto *word = reinterpret_cast<uint64_t *>(&control()->epoch);
+	uint64_t expected = __atomic_load_n(word, __ATOMIC_RELAXED), wanted;
+
+	do {
+		auto epoch = std::bit_cast<vx_epoch>(expected);
+
+		wanted = std::bit_cast<uint64_t>(vx_epoch{epoch.generation + 1, selector});
+	} while (!__atomic_compare_exchange_n(word, &expected, wanted, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED));
 }
 
 Result<void> Datapath::set_allowlist(const AllowlistTables *tables)
 {
 	int outers[] = {map_fd("ip_allowlist"), map_fd("prefix_allow"), map_fd("ip_allowlist6"), map_fd("prefix_allow6")};
 	const uint32_t flags[] = {VX_ALLOW_EXACT4, VX_ALLOW_PREFIX4, VX_ALLOW_EXACT6, VX_ALLOW_PREFIX6};
-	uint32_t old_set = control()->allowlist & VX_ALLOW_SET, set = old_set ^ VX_ALLOW_SET, selector = set;
+	uint32_t old_set = control()->epoch.allowlist & VX_ALLOW_SET, set = old_set ^ VX_ALLOW_SET, selector = set;
 
 	if (tables) {
 		Result<Fd> made[] = {
@@ -107,8 +120,7 @@ Result<void> Datapath::set_allowlist(const AllowlistTables *tables)
 				selector |= flags[i];
 		}
 	}
-	__atomic_store_n(&control()->allowlist, selector, __ATOMIC_RELEASE);
-	bump_generation();
+	swap_allowlist(selector);
 	wait_for_softirqs();  // nobody looks at the old tables any more
 	for (int outer : outers)
 		bpf_map_delete_elem(outer, &old_set);

@@ -2,41 +2,56 @@
 #include "ring_reader.h"
 
 #include <bpf/bpf.h>
+#include <fcntl.h>
+#include <sys/epoll.h>
 
 #include <cerrno>
 #include <utility>
 
 namespace vx {
-namespace {
 
-int visit_record(void *context, void *bytes, size_t length)
+// A negative answer ends the visit of this ring, after the record.
+int RingReader::visit_record(void *context, void *bytes, size_t length)
 {
-	(*static_cast<RingReader::Visit *>(context))(static_cast<const uint8_t *>(bytes), length);
-	return 0;
+	auto *turn = static_cast<Turn *>(context);
+	turn->visit(static_cast<const uint8_t *>(bytes), length);
+	return --turn->left ? 0 : -EAGAIN;
 }
 
-}  // namespace
-
-Result<void> RingReader::add(int ring_fd)
+bool RingReader::consume(uint32_t most)
 {
-	if (ring_) {
-		const int err = ring_buffer__add(ring_.get(), ring_fd, visit_record, visit_.get());
-		return err ? Result<void>(Error{"WORKER_FAILED", "ring_buffer__add", -err, ""}) : Result<void>();
+	bool more = false;
+	for (const auto &ring : rings_) {
+		turn_->left = most;
+		more |= ring_buffer__consume(ring.get()) < 0;
 	}
-	ring_.reset(ring_buffer__new(ring_fd, visit_record, visit_.get(), nullptr));
-	return ring_ ? Result<void>() : Result<void>(Error{"WORKER_FAILED", "ring_buffer__new", errno, ""});
+	return more;
+}
+
+Result<void> RingReader::add(Fd map)
+{
+	epoll_event readable{.events = EPOLLIN, .data = {}};
+	std::unique_ptr<ring_buffer, Free> ring(ring_buffer__new(map.get(), visit_record, turn_.get(), nullptr));
+	if (!ring)
+		return Error{"WORKER_FAILED", "ring_buffer__new", errno, ""};
+	if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, map.get(), &readable))
+		return Error{"WORKER_FAILED", "epoll_ctl", errno, "ring buffer"};
+	rings_.push_back(std::move(ring));
+	maps_.push_back(std::move(map));
+	return {};
 }
 
 Result<RingReader> RingReader::open(int map_fd, Visit visit)
 {
 	RingReader reader;
-	reader.visit_ = std::make_unique<Visit>(std::move(visit));
+	reader.turn_ = std::make_unique<Turn>(Turn{std::move(visit)});
+	reader.epoll_ = Fd(epoll_create1(EPOLL_CLOEXEC));
 	bpf_map_info info{};
 	uint32_t length = sizeof info;
-	if (bpf_obj_get_info_by_fd(map_fd, &info, &length))
-		return Error{"WORKER_FAILED", "BPF_OBJ_GET_INFO_BY_FD", errno, "ring buffer"};
+	if (!reader.epoll_ || bpf_obj_get_info_by_fd(map_fd, &info, &length))
+		return Error{"WORKER_FAILED", "open ring buffer", errno, ""};
 	if (info.type == BPF_MAP_TYPE_RINGBUF) {
-		if (auto added = reader.add(map_fd); !added)
+		if (auto added = reader.add(Fd(fcntl(map_fd, F_DUPFD_CLOEXEC, 0))); !added)
 			return added.error();
 		return reader;
 	}
@@ -47,11 +62,10 @@ Result<RingReader> RingReader::open(int map_fd, Visit visit)
 		Fd ring(bpf_map_get_fd_by_id(id));
 		if (!ring)
 			return Error{"WORKER_FAILED", "bpf_map_get_fd_by_id", errno, info.name};
-		if (auto added = reader.add(ring.get()); !added)
+		if (auto added = reader.add(std::move(ring)); !added)
 			return added.error();
-		reader.inner_.push_back(std::move(ring));
 	}
-	if (!reader.ring_)
+	if (reader.rings_.empty())
 		return Error{"WORKER_FAILED", "ring buffers", ENOENT, info.name};
 	return reader;
 }

@@ -22,21 +22,26 @@ public:
 	static Result<RingReader> open(int map_fd, Visit visit);
 
 	// Readable in poll(2) when a producer has asked for a wake-up.
-	int fd() const { return ring_buffer__epoll_fd(ring_.get()); }
-	// Everything that is there.
-	void consume() { ring_buffer__consume(ring_.get()); }
+	int fd() const { return epoll_.get(); }
+	// At most `most` records of each ring, so that no producer can keep the reader. True: there may be more.
+	bool consume(uint32_t most);
 
 private:
 	struct Free {
 		void operator()(ring_buffer *ring) const { ring_buffer__free(ring); }
 	};
+	struct Turn {
+		Visit visit;
+		uint32_t left = 0;
+	};
 
-	// libbpf keeps its address, so it must not move.
-	std::unique_ptr<Visit> visit_;
-	std::vector<Fd> inner_;  // epoll watches these descriptors
-	std::unique_ptr<ring_buffer, Free> ring_;
+	std::unique_ptr<Turn> turn_;  // libbpf keeps its address, so it must not move
+	Fd epoll_;
+	std::vector<Fd> maps_;  // epoll watches these descriptors
+	std::vector<std::unique_ptr<ring_buffer, Free>> rings_;
 
-	Result<void> add(int ring_fd);
+	Result<void> add(Fd map);
+	static int visit_record(void *context, void *bytes, size_t length);
 };
 
 }  // namespace vx

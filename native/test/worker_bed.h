@@ -80,7 +80,7 @@ protected:
 	vx_neighbour neighbour(const char *address);  // state kNotInMap when it is not
 	bool neighbour_is(const char *address, uint8_t state) { return neighbour(address).state == state; }
 	vx_route route(const char *address);
-	uint32_t generation() { return __atomic_load_n(&feeder_->bss->control.generation, __ATOMIC_ACQUIRE); }
+	uint32_t generation() { return __atomic_load_n(&feeder_->bss->control.epoch.generation, __ATOMIC_ACQUIRE); }
 
 	Namespace home_, gateway_, generator_, far_;
 	worker_feed *feeder_ = nullptr;

@@ -184,13 +184,13 @@ void XdpBed::empty_maps()
 		bpf_map_update_elem(map("interface_map"), &direction, &none, 0);
 	const uint32_t first = 0, outside = static_cast<uint32_t>(outside_ifindex_);
 	VX_REQUIRE(bpf_map_update_elem(map("redirect_map"), &first, &outside, 0) == 0);
-	if (datapath_->control()->allowlist & VX_ALLOW_ENFORCE)
+	if (datapath_->control()->epoch.allowlist & VX_ALLOW_ENFORCE)
 		VX_REQUIRE(static_cast<bool>(datapath_->set_allowlist(nullptr)));
 	rules_.clear();
 	VX_REQUIRE(static_cast<bool>(datapath_->set_rules(rules_)));  // a new generation, too
 	socket_.reset();
 	bpf_map_delete_elem(map("worker_sockets"), &first);
-	rings_->consume();
+	rings_->consume(4096);
 	records_.clear();
 }
 
@@ -236,7 +236,7 @@ void XdpBed::apply(const Words &words)
 		VX_REQUIRE(bpf_map_update_elem(map("worker_sockets"), &first, &fd, 0) == 0);
 	} else {
 		VX_REQUIRE(what == "generation");
-		__atomic_fetch_add(&datapath_->control()->generation, 1, __ATOMIC_RELEASE);
+		__atomic_fetch_add(&datapath_->control()->epoch.generation, 1, __ATOMIC_RELEASE);
 	}
 }
 
@@ -391,7 +391,7 @@ Outcome XdpBed::run(const Bytes &frame, Rings rings)
 	note_risen(before[VX_INSIDE], after[VX_INSIDE], "", outcome.counts);
 	note_risen(before[VX_OUTSIDE], after[VX_OUTSIDE], "outside.", outcome.counts);
 	if (rings == Rings::read)
-		rings_->consume();
+		rings_->consume(4096);
 	outcome.records = std::exchange(records_, {});
 	return outcome;
 }

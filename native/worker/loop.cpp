@@ -19,6 +19,7 @@ namespace {
 constexpr uint64_t kTickNs = 1000000000;
 constexpr uint64_t kFinishNsMax = 1000000000;
 constexpr uint32_t kBatchMax = 256;
+constexpr uint32_t kSamplesMax = VX_RING_BYTES / sizeof(vx_sample);
 constexpr uint32_t kDrainBatchesMax = 64;  // under a flood the rings are never empty
 constexpr uint32_t kBusyPollEvery = 1024;
 
@@ -87,7 +88,7 @@ void Loop::forward(Frame frame)
 	neighbours_.forward(route.kind == VX_ROUTE_GATEWAY ? route.gateway : destination, frame, now_ns_);
 }
 
-// One batch of every socket. True: there may be more.
+// One batch of every socket and ring. True: there may be more.
 bool Loop::receive_some()
 {
 	Frame batch[kBatchMax];
@@ -103,7 +104,7 @@ bool Loop::receive_some()
 		more |= count == most;
 		receiver.refill(umem_);
 	}
-	return more;
+	return exceptions_->consume(most) || more;
 }
 
 void Loop::refill()
@@ -116,7 +117,6 @@ void Loop::receive_all()
 {
 	for (uint32_t i = 0; i < kDrainBatchesMax && receive_some(); i++)
 		sender_.flush(now_ns_);
-	exceptions_->consume();
 }
 
 int Loop::poll_timeout_ms(bool more) const
@@ -144,7 +144,6 @@ void Loop::run()
 	for (uint32_t turn = 0; !stopping_.load(std::memory_order_relaxed); turn++) {
 		config_.slot->heartbeat++;
 		const bool more = receive_some();
-		exceptions_->consume();
 		neighbours_.settle(now_ns_);
 		tables_.publish();
 		sender_.flush(now_ns_);
@@ -161,7 +160,7 @@ void Loop::run()
 void Loop::tick()
 {
 	next_tick_ns_ = now_ns_ + kTickNs;
-	samples_->consume();
+	samples_->consume(kSamplesMax);
 	fragments_.tick(now_ns_);
 	neighbours_.tick(now_ns_);
 	catch_up();
@@ -187,7 +186,6 @@ void Loop::finish()
 	// To the last: what is left in a ring has no fate. A batch may be as small as one packet.
 	for (uint32_t i = 0; i < umem_.frames() && receive_some(); i++)
 		sender_.flush(now_ns_);
-	exceptions_->consume();
 	neighbours_.settle(now_ns_);
 	neighbours_.stop();
 	fragments_.stop(now_ns_);
@@ -198,7 +196,7 @@ void Loop::finish()
 	} while (sender_.backlogged() && now_ns_ < until_ns);
 	sender_.give_up();
 	check_frames();
-	samples_->consume();
+	samples_->consume(kSamplesMax);
 	publish_snapshot(false);
 }
 

@@ -47,7 +47,7 @@ public:
 	void publish()
 	{
 		if (changed_)
-			__atomic_fetch_add(&control_->generation, 1, __ATOMIC_RELEASE);
+			__atomic_fetch_add(&control_->epoch.generation, 1, __ATOMIC_RELEASE);
 		changed_ = false;
 	}
 

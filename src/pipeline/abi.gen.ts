@@ -72,9 +72,9 @@ export const vxExceptionReason = {
 
 /** enum vx_constant */
 export const vxConstant = {
-  cpusMax: 128,
+  cpusMax: 512,
   workersMax: 1,
-  slotsMax: 129,
+  slotsMax: 513,
   queuesMax: 128,
   rulesMax: 131072,
   routesMax: 1048576,
@@ -143,12 +143,20 @@ export const vxAddr = {
   },
 } as const;
 
+/** struct vx_epoch */
+export const vxEpoch = {
+  bytes: 8,
+  offset: {
+    generation: 0,
+    allowlist: 4,
+  },
+} as const;
+
 /** struct vx_control */
 export const vxControl = {
   bytes: 16,
   offset: {
-    generation: 0,
-    allowlist: 4,
+    epoch: 0,
     rules: 8,
     ingressProgId: 12,
   },
