@@ -24,7 +24,7 @@ public:
 	// Readable in poll(2) when a producer has asked for a wake-up.
 	int fd() const { return epoll_.get(); }
 	// At most `most` records of each ring, so that no producer can keep the reader. True: there may be more.
-	bool consume(uint32_t most);
+	bool consume(uint32_t most = UINT32_MAX);
 
 private:
 	struct Free {

@@ -187,10 +187,11 @@ void XdpBed::empty_maps()
 	if (datapath_->control()->epoch.allowlist & VX_ALLOW_ENFORCE)
 		VX_REQUIRE(static_cast<bool>(datapath_->set_allowlist(nullptr)));
 	rules_.clear();
+	datapath_->control()->rules = 0;  // a protocol that had a rule would keep its mark
 	VX_REQUIRE(static_cast<bool>(datapath_->set_rules(rules_)));  // a new generation, too
 	socket_.reset();
 	bpf_map_delete_elem(map("worker_sockets"), &first);
-	rings_->consume(4096);
+	rings_->consume();
 	records_.clear();
 }
 
@@ -391,7 +392,7 @@ Outcome XdpBed::run(const Bytes &frame, Rings rings)
 	note_risen(before[VX_INSIDE], after[VX_INSIDE], "", outcome.counts);
 	note_risen(before[VX_OUTSIDE], after[VX_OUTSIDE], "outside.", outcome.counts);
 	if (rings == Rings::read)
-		rings_->consume(4096);
+		rings_->consume();
 	outcome.records = std::exchange(records_, {});
 	return outcome;
 }

@@ -18,6 +18,7 @@ namespace vx::test {
 namespace {
 
 constexpr size_t kEthernet = 14;
+constexpr uint32_t kSamplesMax = 4096;  // more than the ring holds
 constexpr size_t kInner = 50, kInnerIp = kInner + kEthernet, kInnerUdp = kInnerIp + 20;  // in frame() below
 
 void put16(Bytes &bytes, size_t at, size_t value)
@@ -153,7 +154,7 @@ TEST_F(XdpState, TheFirstAndEvery1024thDropOfAReasonIsSampled)
 		seen.back().length = length;
 	});
 	ASSERT_TRUE(ring);
-	ring->consume();
+	ring->consume(kSamplesMax);
 	seen.clear();
 	memset(bed_.slot().direction[VX_INSIDE].dropped, 0, sizeof bed_.slot().direction[VX_INSIDE].dropped);
 	bed_.apply({"allow"});
@@ -164,7 +165,7 @@ TEST_F(XdpState, TheFirstAndEvery1024thDropOfAReasonIsSampled)
 		ASSERT_EQ(bed_.run(small).action, XDP_DROP);
 	ASSERT_EQ(bed_.run(large).action, XDP_DROP);
 	ASSERT_EQ(bed_.run(flagless).action, XDP_DROP);
-	ring->consume();
+	ring->consume(kSamplesMax);
 	ASSERT_EQ(seen.size(), 3u);
 	const struct {
 		const Bytes &frame;
@@ -197,7 +198,7 @@ TEST_F(XdpState, AFullSampleRingLosesSamplesAndNoCount)
 	}
 	auto ring = RingReader::open(bed_.map("packet_ringbuf"), [](const uint8_t *, size_t) {});
 	ASSERT_TRUE(ring);
-	ring->consume();
+	ring->consume(kSamplesMax);
 }
 
 TEST_F(XdpState, OnePacketIn1024IsTimed)
