@@ -19,6 +19,12 @@ def message(kind, body, *attributes, flags=0):
     return struct.pack("<IHHII", 16 + len(payload), kind, flags, 1, 0) + payload
 
 
+def unpadded(whole, kind, value):
+    """The message with one more attribute, ending where that does."""
+    longer = whole[4:] + struct.pack("<HH", 4 + len(value), kind) + value
+    return struct.pack("<I", 4 + len(longer)) + longer
+
+
 def address(text):
     return ipaddress.ip_address(text).packed
 
@@ -44,6 +50,9 @@ def seeds():
     neighbour = struct.pack("<BBHiHBB", 2, 0, 0, 7, 2, 0, 1)
     yield "neighbour", message(NEWNEIGH, neighbour, attribute(1, address("192.0.2.1")), attribute(2, MAC),
                                attribute(15, u32(1)))
+    # An attribute that ends with the message and is too short for what it should hold.
+    for name, kind, value in [("address", 1, b"\xc0\0\2"), ("mac", 2, MAC[:5]), ("flags", 15, b"\1")]:
+        yield f"neighbour-short-{name}", unpadded(message(NEWNEIGH, neighbour), kind, value)
     neighbour6 = struct.pack("<BBHiHBB", 10, 0, 0, 7, 4, 0, 1)
     yield "neighbour6-gone", message(DELNEIGH, neighbour6, attribute(1, address("2001:db8::1")))
     oif, metric, table = attribute(4, u32(7)), attribute(6, u32(100)), attribute(15, u32(254))
@@ -53,6 +62,9 @@ def seeds():
     yield "local-route", route(2, 32, attribute(1, address("192.0.2.9")), oif, table=255, route_type=2)
     yield "blackhole-route", route(2, 8, attribute(1, address("10.0.0.0")), route_type=6)
     yield "route6", route(10, 64, attribute(1, address("2001:db8::")), attribute(5, address("fe80::1")), oif)
+    for name, kind, value in [("gateway", 5, b"\xc0\0\2"), ("oif", 4, b"\7"), ("via", 18, b"\2\0\xc0"),
+                              ("family", 18, b"\2"), ("multipath", 9, bytes(7))]:
+        yield f"route-short-{name}", unpadded(route(2, 0), kind, value)
     yield "route-gone", route(2, 24, attribute(1, address("192.0.2.0")), oif, kind=DELROUTE)
     yield "route-via-ipv6", route(2, 8, attribute(1, address("10.0.0.0")), oif,
                                   attribute(18, struct.pack("<H", 10) + address("fe80::1")), flags=0x100)

@@ -131,6 +131,13 @@ static const char *broken_packet_promise(const __u8 *frame, size_t size, const s
 	PROMISE(answer->l4_length >= l4_header);
 	PROMISE(answer->fragment == VX_FIRST_FRAGMENT ||
 		answer->l4 + answer->l4_length <= answer->l3 + answer->length);
+	if (answer->protocol == IPPROTO_UDP) {
+		PROMISE(answer->l4_length == load16(frame + answer->l4 + 4));
+	} else {
+		__u32 tcp_header = (frame[answer->l4 + 12] >> 4) * 4u;
+
+		PROMISE(tcp_header >= 20 && tcp_header <= answer->l4_length);
+	}
 	PROMISE(answer->source_port == load16(frame + answer->l4));
 	PROMISE(answer->destination_port == load16(frame + answer->l4 + 2));
 	return NULL;
