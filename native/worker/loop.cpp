@@ -18,7 +18,7 @@ namespace {
 
 constexpr uint64_t kTickNs = 1000000000;
 constexpr uint64_t kFinishNsMax = 1000000000;
-constexpr uint32_t kBatchMax = 256;
+constexpr uint32_t kBatchMax = 1024;  // as the configuration's schema has it
 constexpr uint32_t kSamplesMax = VX_RING_BYTES / sizeof(vx_sample);
 constexpr uint32_t kDrainBatchesMax = 64;  // under a flood the rings are never empty
 constexpr uint32_t kBusyPollEvery = 1024;

@@ -8,4 +8,6 @@ if (major < nodeMin) {
 } else {
   const { main } = await import("./program.js");
   process.exitCode = await main(process.argv.slice(2));
+  // A read that hangs, on a pipe or a dead file server, must not keep a process that has nothing left to do.
+  setTimeout(() => process.exit(), 1000).unref();
 }

@@ -1,5 +1,6 @@
 // A daemon's life: start, reload, stop, in the order that leaves nothing half done. Driven by the run command with the
 // process's signals; main thread.
+import { setTimeout } from "node:timers/promises";
 import { AllowlistLoader } from "./allowlist/load.js";
 import { Applier } from "./apply.js";
 import { problemLine, VxpipeError } from "./errors.js";
@@ -12,6 +13,8 @@ import type { Plan } from "./plan.js";
 import { preflight } from "./preflight.js";
 import { Runtime } from "./runtime.js";
 import type { Statistics } from "./statistics.js";
+
+const reloadPatienceMs = 2000;
 
 interface Closable {
   close(): Promise<unknown>;
@@ -142,8 +145,13 @@ export class Lifecycle {
   }
 
   private async detach(): Promise<Ending> {
-    await this.reloading;
-    this.runtime.tick();
+    // A reload that hangs on a file must not keep packets flowing for ever; one that still comes finds us stopping.
+    await Promise.race([this.reloading, setTimeout(reloadPatienceMs, undefined, { ref: false })]);
+    try {
+      this.runtime.tick();
+    } catch (error) {
+      this.around.events.emit("error", "internal_error", String(error));
+    }
     this.runtime.phase = "stopping";
     const final = await this.runtime.applier.stop(slotsBytes);
     this.runtime.phase = "stopped";

@@ -231,7 +231,6 @@ test("statistics and metrics show what the counters hold", async (t) => {
     { id: 0, role: "worker", cpu, packets: 0, pps: 0 },
     { role: "xdp", cpu: 0, packets: 5, pps: 0 },
   ]);
-  assert.equal(workerSlot, 128);
   const text = (await server.inject({ url: "/metrics" })).body;
   for (const line of [
     "cgnat_packets_processed_total 5",

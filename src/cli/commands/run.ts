@@ -39,8 +39,12 @@ export async function run(file: string, format: Format): Promise<number> {
   signals.onReload(() => void life.reload());
   let next = performance.now() + tickMs;
   while (!(await signals.stopWithin(next - performance.now()))) {
-    const statistics = life.runtime.tick();
-    if (!format.json) line.show(liveText(statistics, new Date()));
+    try {
+      const statistics = life.runtime.tick();
+      if (!format.json) line.show(liveText(statistics, new Date()));
+    } catch (error) {
+      signals.fail(error);
+    }
     // A late tick is not made up for; the next one is a second from the planned time.
     next = Math.max(next + tickMs, performance.now());
   }
@@ -70,12 +74,14 @@ class Signals {
         this.wake();
       });
     }
-    process.on("uncaughtException", (error) => {
-      this.defect ??= error;
-      this.stopped = true;
-      this.wake();
-    });
+    process.on("uncaughtException", (error) => this.fail(error));
     process.on("SIGHUP", () => this.reload());
+  }
+
+  fail(error: unknown): void {
+    this.defect ??= error instanceof Error ? error : new Error(String(error));
+    this.stopped = true;
+    this.wake();
   }
 
   onReload(action: () => void): void {
