@@ -9,7 +9,6 @@ import { nothingAllowed } from "../../src/pipeline/allowlist/edit.js";
 import { Applier } from "../../src/pipeline/apply.js";
 import { checkConfig } from "../../src/pipeline/config/check.js";
 import { EventLog } from "../../src/pipeline/events.js";
-import { workerSlot } from "../../src/pipeline/observe.js";
 import { planOf } from "../../src/pipeline/plan.js";
 import { Runtime } from "../../src/pipeline/runtime.js";
 import { makeMetrics } from "../../src/telemetry/metrics.js";
