@@ -191,7 +191,8 @@ static __always_inline struct vx_host *vx_find_host(struct vx_slot *slot, __be32
 		return 0;
 	if (other->address_be == address_be && other->generation == generation)
 		return other;
-	if (other->generation != generation || slot->direction[VX_INSIDE].received & 1)
+	if (host->generation == generation &&
+	    (other->generation != generation || slot->direction[VX_INSIDE].received & 1))
 		host = other;
 	host->address_be = address_be;
 	host->generation = generation;

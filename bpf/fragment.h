@@ -8,7 +8,8 @@
  *   first fragment, HELD           -> to the worker, which sends it, then what waits, and writes DECIDED
  *   later fragment, HELD / DECIDED / DROPPED -> worker / forward likewise / drop
  * A full table drops both kinds, so never half a datagram. Entries are inserted with BPF_NOEXIST: two CPUs that
- * see the two kinds at once agree on who was first. Softirq.
+ * see the two kinds at once agree on who was first (but for an id used again within the second that an expired entry
+ * waits for the worker's sweep: then the datagram may wait in vain). Softirq.
  */
 #ifndef VX_FRAGMENT_H
 #define VX_FRAGMENT_H

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /* The inside interface's program: VXLAN in, inner packets out.
  *
- * One frame's way, top to bottom: count it; parse the tunnel and the packet in it (bpf/parse.h); find its flow in
- * the cache or decide it (bpf/decide.h); rewrite in place with incremental checksums; decapsulate; redirect to the
+ * One frame's way, top to bottom: count it; parse the tunnel and the packet in it (bpf/parse.h); decide
+ * about it (bpf/decide.h); rewrite in place with incremental checksums; decapsulate; redirect to the
  * outside interface, hand it to the exception worker, or drop it with a name (bpf/leave.h). Run to completion in
  * softirq on the receiving CPU: no lock, and nothing shared with another CPU but the lookups.
  *

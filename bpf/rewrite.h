@@ -81,8 +81,7 @@ static __always_inline int vx_rewrite_l4(struct xdp_md *ctx, struct vx_slot *slo
 
 	if (!check || !ports)
 		return VX_STOP_DROP(malformed_inner);
-	partial = inner->fragment == VX_WHOLE && *check == vx_fold(rewrite->pseudo_sum + bpf_htons(inner->l4_length)) &&
-		  (*check || !is_udp);
+	partial = inner->fragment == VX_WHOLE && *check == vx_fold(rewrite->pseudo_sum + bpf_htons(inner->l4_length));
 	if (rewrite->rule) {
 		__u32 delta = rewrite->address_delta + vx_delta16(ports[1], rewrite->rule->port_be);
 

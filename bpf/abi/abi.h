@@ -127,10 +127,10 @@ struct vx_interface {
 
 /* routes4 and routes6: longest match on the destination, as the kernel's main and local tables have it. */
 enum vx_route_kind {
-	VX_ROUTE_NONE,    /* by another interface, blackhole, unreachable, broadcast */
+	VX_ROUTE_NONE,    /* by another interface, blackhole, unreachable */
 	VX_ROUTE_ONLINK,  /* the destination is a neighbour of the outside interface */
 	VX_ROUTE_GATEWAY, /* by a gateway there */
-	VX_ROUTE_LOCAL,   /* an address of this host */
+	VX_ROUTE_LOCAL,   /* an address of this host, or a broadcast */
 };
 
 struct vx_route {

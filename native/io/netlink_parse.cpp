@@ -106,7 +106,7 @@ Nexthop choose_nexthop(uint8_t family, NetlinkBytes multipath, uint32_t outside_
 vx_route decide(uint8_t type, const Nexthop &hop, uint32_t outside_ifindex)
 {
 	vx_route route{};
-	if (type == RTN_LOCAL) {
+	if (type == RTN_LOCAL || type == RTN_BROADCAST) {
 		route.kind = VX_ROUTE_LOCAL;
 	} else if ((type == RTN_UNICAST || type == RTN_MULTICAST) && hop.ifindex == outside_ifindex) {
 		route.kind = hop.has_gateway ? VX_ROUTE_GATEWAY : VX_ROUTE_ONLINK;

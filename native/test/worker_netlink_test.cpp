@@ -91,7 +91,7 @@ TEST(NetlinkParse, ARouteByAGatewayOutside)
 TEST(NetlinkParse, TheTypeOfARouteDecidesBeforeItsInterface)
 {
 	for (const auto &[type, kind] : {std::pair{RTN_UNICAST, VX_ROUTE_ONLINK}, {RTN_LOCAL, VX_ROUTE_LOCAL},
-					 {RTN_BROADCAST, VX_ROUTE_NONE}, {RTN_BLACKHOLE, VX_ROUTE_NONE},
+					 {RTN_BROADCAST, VX_ROUTE_LOCAL}, {RTN_BLACKHOLE, VX_ROUTE_NONE},
 					 {RTN_UNREACHABLE, VX_ROUTE_NONE}, {RTN_PROHIBIT, VX_ROUTE_NONE},
 					 {RTN_MULTICAST, VX_ROUTE_ONLINK}, {RTN_ANYCAST, VX_ROUTE_NONE}}) {
 		NetlinkBody body(route_header(0, static_cast<uint8_t>(type)));

@@ -229,7 +229,7 @@ TEST_F(WorkerPackets, RoutesAreFollowedAsTheyComeAndGo)
 	EXPECT_EQ(route("198.51.100.1").kind, VX_ROUTE_GATEWAY) << "known as soon as start returns";
 	EXPECT_EQ(route("192.0.2.9").kind, VX_ROUTE_ONLINK);
 	EXPECT_EQ(route("192.0.2.1").kind, VX_ROUTE_LOCAL);
-	EXPECT_EQ(route("192.0.2.255").kind, VX_ROUTE_NONE);
+	EXPECT_EQ(route("192.0.2.255").kind, VX_ROUTE_LOCAL);
 	EXPECT_EQ(route("2001:db8::1").kind, VX_ROUTE_LOCAL);
 	EXPECT_EQ(route("2001:db8::9").kind, VX_ROUTE_ONLINK);
 	const auto goes_by = [&](const char *to, const char *gateway) {
@@ -255,7 +255,7 @@ TEST_F(WorkerPackets, RoutesAreFollowedAsTheyComeAndGo)
 	EXPECT_TRUE(goes_by("203.0.113.1", "192.0.2.6"));
 	shell("ip -4 route add default via inet6 fe80::9 dev out0");
 	EXPECT_TRUE(goes_by("100.64.0.1", "fe80::9"));
-	EXPECT_EQ(route("255.255.255.255").kind, VX_ROUTE_NONE);
+	EXPECT_EQ(route("255.255.255.255").kind, VX_ROUTE_LOCAL);
 	EXPECT_EQ(route("127.1.2.3").kind, VX_ROUTE_LOCAL);
 	shell("ip -6 route add 2001:db8:9::/48 via 2001:db8::2 && ip -6 route append 2001:db8:9::/48 via 2001:db8::3");
 	EXPECT_TRUE(goes_by("2001:db8:9::1", "2001:db8::2"));

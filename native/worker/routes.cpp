@@ -59,13 +59,19 @@ void Routes::add_fixed()
 	struct {
 		uint8_t address[4];
 		uint8_t length;
-	} const fixed[] = {{{0, 0, 0, 0}, 8}, {{127, 0, 0, 0}, 8}, {{255, 255, 255, 255}, 32}};
+		vx_route_kind kind;
+	} const fixed[] = {
+		{{0, 0, 0, 0}, 8, VX_ROUTE_NONE},
+		{{127, 0, 0, 0}, 8, VX_ROUTE_NONE},
+		{{255, 255, 255, 255}, 32, VX_ROUTE_LOCAL},  // to us as to all: an answer of DHCP, say
+	};
 	for (const auto &one : fixed) {
 		const RoutePrefix prefix{AF_INET, one.length, mapped(one.address)};
-		RouteCandidate none{};
-		none.table = RT_TABLE_MAIN;
-		none.metric = kLastMetric;
-		if (table_.add(prefix, none, RoutePlace::after))
+		RouteCandidate candidate{};
+		candidate.table = RT_TABLE_MAIN;
+		candidate.metric = kLastMetric;
+		candidate.route.kind = one.kind;
+		if (table_.add(prefix, candidate, RoutePlace::after))
 			mirror(prefix, 0);
 	}
 }
