@@ -15,8 +15,10 @@ export async function loadNative(): Promise<Native> {
   }
 }
 
-function described(error: Error, detail: string): string {
-  return detail === "" || !("op" in error) ? error.message : `${String(error.op)}: ${detail}`;
+/** The detail says why, except with the worker's sockets: there it says where, and only the message names the error. */
+function described(error: Error, code: string, detail: string): string {
+  if (detail === "" || code === "WORKER_FAILED" || !("op" in error)) return error.message;
+  return `${String(error.op)}: ${detail}`;
 }
 
 /** An error of the addon as one of ours. */
@@ -25,6 +27,6 @@ export function fromNative(error: unknown): unknown {
   const code = String(error.code);
   const detail = "detail" in error ? String(error.detail) : "";
   const message =
-    code === "INTERFACE_HELD" ? `another daemon has the inside interface: ${detail}` : described(error, detail);
+    code === "INTERFACE_HELD" ? `another daemon has the inside interface: ${detail}` : described(error, code, detail);
   return new VxpipeError(isErrorCode(code) ? code : "NATIVE_FAILED", message, { cause: error });
 }

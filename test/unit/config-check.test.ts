@@ -123,6 +123,11 @@ const cases: [title: string, text: string, problem: string][] = [
     "inside: { interface: a, vxlan: { local: 239.1.1.1 } }\noutside: { interface: b }\n",
     "1:41: inside.vxlan.local: 239.1.1.1 is a multicast address, not a host's",
   ],
+  [
+    "a second document is an error, not ignored",
+    `${valid}---\nallowlist:\n`,
+    "3:1: a second YAML document starts here; a configuration is one",
+  ],
   ["an empty file says so", "", "1:1: the configuration is empty"],
   ["a self-referring alias says so", "inside: &a { x: *a }\n", "1:17: refers to itself"],
   ["a binary file says so", "inside\u0000", "1:7: control character 0x00: this is not a YAML text"],

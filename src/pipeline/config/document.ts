@@ -49,7 +49,8 @@ export function readDocument(
     prettyErrors: false,
     uniqueKeys: false,
     version: "1.2",
-    logLevel: "silent",
+    // Nothing is logged either way, but "silent" also silences the error about a second document.
+    logLevel: "error",
   });
   const problemAt = (offset: number, message: string): Problem => {
     const { line, col } = lines.linePos(Math.min(Math.max(offset, 0), text.length));
