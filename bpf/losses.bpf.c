@@ -4,10 +4,14 @@
  * XDP_REDIRECT only queues a frame. Two tracepoints see its fate (kernel: include/trace/events/xdp.h):
  *   xdp_devmap_xmit   one bulk handed to the driver: so many sent, so many refused;
  *   xdp_redirect_err  a frame that did not even get that far: device down, larger than the MTU, no such
- *                     function in the driver, AF_XDP ring full or without a free frame.
+ *                     function in the driver. (What an AF_XDP socket refuses, the socket counts itself.)
  * They are host-wide. The first is filtered by the pair of interfaces (index and network namespace), the second by
  * the id of our inside program. Both run on the CPU, and in the softirq, that ran the program, so they write the
  * same slot without a lock.
+ *
+ * The kernel may leave a tracing program out: one that interrupted itself, or whatever runs on top of a process it
+ * protects from tracing. The frames went their way all the same. Datapath::settle (native/io) finds them and counts
+ * them as the last ones before.
  *
  * While one daemon takes over from another that was killed, both daemons' tracepoints see a bulk. Each counts no more
  * than its own program redirected and has not settled yet, so that no packet stands in both ledgers.
@@ -83,23 +87,27 @@ int BPF_PROG(vx_devmap_xmit, const struct net_device *from, const struct net_dev
 	if (!slot)
 		return 0;
 	inside = &slot->direction[VX_INSIDE];
-	ours = inside->redirected - slot->settled;
+	ours = inside->redirected - slot->settled - inside->unreported;
 	if (taken > ours)
 		taken = ours;
 	if (refused > ours - taken)
 		refused = ours - taken;
 	slot->settled += taken + refused;
 	inside->forwarded += taken;
+	slot->last_fate = 0;
 	if (refused) {
 		int down = err == -VX_ENETDOWN || (to->state & (1ul << VX_LINK_STATE_NOCARRIER));
+		__u32 reason = down ? VX_DROP_carrier_down : VX_DROP_tx_refused;
 
-		inside->dropped[down ? VX_DROP_carrier_down : VX_DROP_tx_refused] += refused;
+		inside->dropped[reason] += refused;
+		slot->last_fate = 1 + reason;
 	}
 	if (!slot->latency_start_ns)
 		return 0;
-	if (taken)
+	/* One more than the bulk may be on its way: the one that found it full. */
+	if (taken && ours - taken - refused <= 1)
 		vx_note_latency(slot);
-	else /* the timed packet is lost; the next bulk that leaves is not it */
+	else /* the timed packet is lost, or left with a bulk that was not reported: this one is not it */
 		slot->latency_start_ns = 0;
 	return 0;
 }
@@ -116,11 +124,13 @@ int BPF_PROG(vx_redirect_err, const struct net_device *device, const struct bpf_
 	slot = vx_slot_here();
 	if (!slot)
 		return 0;
-	if (map_type == BPF_MAP_TYPE_XSKMAP)
-		reason = err == -VX_ENOBUFS ? VX_DROP_ring_full : err == -VX_ENOMEM ? VX_DROP_fill_empty : reason;
-	else {
+	if (map_type == BPF_MAP_TYPE_XSKMAP) {
+		if (err == -VX_ENOBUFS || err == -VX_ENOMEM)
+			return 0; /* XskReceiver::refused */
+	} else {
 		reason = err == -VX_ENETDOWN ? VX_DROP_carrier_down : err == -VX_EMSGSIZE ? VX_DROP_too_big : reason;
 		slot->settled++;
+		slot->last_fate = 1 + reason;
 		slot->latency_start_ns = 0;
 	}
 	slot->direction[VX_INSIDE].dropped[reason]++;

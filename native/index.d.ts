@@ -106,6 +106,8 @@ export class Gateway {
   /** Events since the last call. */
   drainEvents(): NativeEvent[];
   snapshot(): Snapshot;
+  /** Counts redirected packets whose fate the kernel did not report; at once when there are none. */
+  settle(): Promise<void>;
   /** Detaches, waits until nothing is pending (bounded), joins the worker, removes pins and neighbour entries of ours.
    * The final counters are copied into `into` (same layout as `counters`). */
   stop(into: Uint8Array): Promise<void>;

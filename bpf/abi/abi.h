@@ -14,9 +14,10 @@
 
 #include "counters.h"
 
-#define VX_CPUS_MAX 512             /* slots of stats_map: one per CPU, then one per native worker */
+#define VX_CPUS_MAX 512             /* slots of stats_map: one per CPU, one per native worker, the control plane's */
 #define VX_WORKERS_MAX 1            /* the exception worker */
-#define VX_SLOTS_MAX (VX_CPUS_MAX + VX_WORKERS_MAX)
+#define VX_CONTROL_SLOT (VX_CPUS_MAX + VX_WORKERS_MAX) /* what no packet's own CPU or worker could count */
+#define VX_SLOTS_MAX (VX_CONTROL_SLOT + 1)
 #define VX_QUEUES_MAX 128           /* inside receive queues that get an AF_XDP socket */
 #define VX_RULES_MAX 131072         /* nat_map: every port of TCP and UDP */
 #define VX_ROUTES_MAX 1048576
@@ -45,7 +46,8 @@ enum vx_drop {
 	VX_DROP_COUNT,
 };
 
-/* One direction's counters, written by exactly one CPU (or worker) and read by anyone. */
+/* One direction's counters, written by exactly one CPU (or worker) and read by anyone; a CPU's `unreported` by the
+ * control plane. */
 struct vx_counters {
 #define X(name, help) __u64 name;
 	VX_COUNTERS(X)
@@ -53,13 +55,14 @@ struct vx_counters {
 	__u64 dropped[VX_DROP_COUNT];
 };
 
-/* stats_map[slot]: slot = CPU for XDP and the tracepoints, VX_CPUS_MAX + worker for native threads. */
+/* stats_map[slot]: slot = CPU for XDP and the tracepoints, VX_CPUS_MAX + worker for native threads, VX_CONTROL_SLOT. */
 struct vx_slot {
 	struct vx_counters direction[VX_DIRECTIONS];
 	__u64 latency[VX_LATENCY_BUCKETS];
 	__u64 latency_sum_ns;
 	__u64 latency_start_ns; /* a sample under way on this CPU, 0 = none; XDP and the tracepoint only */
-	__u64 settled;          /* redirected packets whose fate is known; XDP's tracepoints only */
+	__u64 settled;          /* redirected packets whose fate was reported; XDP's tracepoints only */
+	__u64 last_fate;        /* of those, the last one's: 0 forwarded, else 1 + enum vx_drop; the same writers */
 	__u64 heartbeat;        /* native threads: loop iterations */
 } __attribute__((aligned(64))); /* no two writers in one cache line */
 

@@ -117,6 +117,7 @@ Napi::Function GatewayObject::define(Napi::Env env)
 				   InstanceAccessor<&GatewayObject::counters>("counters"),
 				   InstanceMethod<&GatewayObject::drain_events>("drainEvents"),
 				   InstanceMethod<&GatewayObject::snapshot>("snapshot"),
+				   InstanceMethod<&GatewayObject::settle>("settle"),
 				   InstanceMethod<&GatewayObject::stop>("stop"),
 			   });
 }
@@ -262,6 +263,17 @@ Napi::Value GatewayObject::snapshot(const Napi::CallbackInfo &info)
 	out["routes"] = snapshot.routes;
 	out["nextHops"] = hops;
 	return out;
+}
+
+Napi::Value GatewayObject::settle(const Napi::CallbackInfo &info)
+{
+	if (!require_gateway(info.Env()))
+		return info.Env().Undefined();
+	auto work = [gateway = gateway_]() -> Result<void> {
+		gateway->datapath().settle();
+		return {};
+	};
+	return (new Job(info.Env(), work))->start();
 }
 
 Napi::Value GatewayObject::stop(const Napi::CallbackInfo &info)

@@ -23,6 +23,7 @@ private:
 	Napi::Value counters(const Napi::CallbackInfo &info);
 	Napi::Value drain_events(const Napi::CallbackInfo &info);
 	Napi::Value snapshot(const Napi::CallbackInfo &info);
+	Napi::Value settle(const Napi::CallbackInfo &info);
 	Napi::Value stop(const Napi::CallbackInfo &info);
 	bool require_gateway(Napi::Env env);
 

@@ -7,7 +7,7 @@
 
 #include "../../bpf/abi/abi.h"
 
-static_assert(sizeof(vx_counters) == 256);
+static_assert(sizeof(vx_counters) == 264);
 static_assert(offsetof(vx_counters, received) == 0);
 static_assert(sizeof(vx_counters::received) == 8);
 static_assert(offsetof(vx_counters, received_bytes) == 8);
@@ -20,35 +20,39 @@ static_assert(offsetof(vx_counters, redirected_bytes) == 32);
 static_assert(sizeof(vx_counters::redirected_bytes) == 8);
 static_assert(offsetof(vx_counters, forwarded) == 40);
 static_assert(sizeof(vx_counters::forwarded) == 8);
-static_assert(offsetof(vx_counters, to_worker) == 48);
+static_assert(offsetof(vx_counters, unreported) == 48);
+static_assert(sizeof(vx_counters::unreported) == 8);
+static_assert(offsetof(vx_counters, to_worker) == 56);
 static_assert(sizeof(vx_counters::to_worker) == 8);
-static_assert(offsetof(vx_counters, worker_bytes) == 56);
+static_assert(offsetof(vx_counters, worker_bytes) == 64);
 static_assert(sizeof(vx_counters::worker_bytes) == 8);
-static_assert(offsetof(vx_counters, fragments_extra) == 64);
+static_assert(offsetof(vx_counters, fragments_extra) == 72);
 static_assert(sizeof(vx_counters::fragments_extra) == 8);
-static_assert(offsetof(vx_counters, originated) == 72);
+static_assert(offsetof(vx_counters, originated) == 80);
 static_assert(sizeof(vx_counters::originated) == 8);
-static_assert(offsetof(vx_counters, translated) == 80);
+static_assert(offsetof(vx_counters, translated) == 88);
 static_assert(sizeof(vx_counters::translated) == 8);
-static_assert(offsetof(vx_counters, checksum_completed) == 88);
+static_assert(offsetof(vx_counters, checksum_completed) == 96);
 static_assert(sizeof(vx_counters::checksum_completed) == 8);
-static_assert(offsetof(vx_counters, cache_misses) == 96);
+static_assert(offsetof(vx_counters, cache_misses) == 104);
 static_assert(sizeof(vx_counters::cache_misses) == 8);
-static_assert(offsetof(vx_counters, dropped) == 104);
+static_assert(offsetof(vx_counters, dropped) == 112);
 static_assert(sizeof(vx_counters::dropped) == 152);
 
 static_assert(sizeof(vx_slot) == 768);
 static_assert(offsetof(vx_slot, direction) == 0);
-static_assert(sizeof(vx_slot::direction) == 512);
-static_assert(offsetof(vx_slot, latency) == 512);
+static_assert(sizeof(vx_slot::direction) == 528);
+static_assert(offsetof(vx_slot, latency) == 528);
 static_assert(sizeof(vx_slot::latency) == 192);
-static_assert(offsetof(vx_slot, latency_sum_ns) == 704);
+static_assert(offsetof(vx_slot, latency_sum_ns) == 720);
 static_assert(sizeof(vx_slot::latency_sum_ns) == 8);
-static_assert(offsetof(vx_slot, latency_start_ns) == 712);
+static_assert(offsetof(vx_slot, latency_start_ns) == 728);
 static_assert(sizeof(vx_slot::latency_start_ns) == 8);
-static_assert(offsetof(vx_slot, settled) == 720);
+static_assert(offsetof(vx_slot, settled) == 736);
 static_assert(sizeof(vx_slot::settled) == 8);
-static_assert(offsetof(vx_slot, heartbeat) == 728);
+static_assert(offsetof(vx_slot, last_fate) == 744);
+static_assert(sizeof(vx_slot::last_fate) == 8);
+static_assert(offsetof(vx_slot, heartbeat) == 752);
 static_assert(sizeof(vx_slot::heartbeat) == 8);
 
 static_assert(sizeof(vx_addr) == 16);

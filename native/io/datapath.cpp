@@ -6,12 +6,16 @@
 //            redirected; only then do the old tracepoints go, and what the old ledger still misses was in the
 //            killed daemon's hands: crash_lost.
 //   stop:    inside program off, one grace period, and every redirected packet has met its tracepoint.
+//   settle:  packets that met none, because the kernel left the tracing program out. A frame is on its way between
+//            redirect and report only within one NAPI poll, which nothing but an interrupt interrupts: whoever runs on
+//            that CPU outside of softirqs sees none, so what is not reported by then never will be.
 #include "datapath.h"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <linux/if_link.h>
 #include <linux/membarrier.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
@@ -19,6 +23,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -29,6 +34,8 @@
 
 namespace vx {
 namespace {
+
+constexpr int kGlances = 1000;
 
 const char *const kPinnedMaps[] = {
 	"stats_map",     "ip_allowlist", "nat_map",  "interface_map", "redirect_map",
@@ -109,6 +116,51 @@ uint64_t count_pending(const vx_slot *slots, int direction)
 	}
 	return received > settled ? received - settled : 0;
 }
+
+// Redirected by this CPU and not reported: on their way, or never to be.
+uint64_t count_unreported(const vx_slot &slot)
+{
+	const vx_counters &inside = slot.direction[VX_INSIDE];
+	uint64_t settled, redirected;
+
+	do {
+		settled = __atomic_load_n(&slot.settled, __ATOMIC_ACQUIRE);
+		redirected = __atomic_load_n(&inside.redirected, __ATOMIC_ACQUIRE);
+	} while (settled != __atomic_load_n(&slot.settled, __ATOMIC_ACQUIRE));
+	return redirected - settled - inside.unreported;
+}
+
+// At the end of each NAPI poll nothing is on its way.
+bool seems_settled(const vx_slot &slot)
+{
+	for (int i = 0; i < kGlances; i++)
+		if (!count_unreported(slot))
+			return true;
+	return false;
+}
+
+// Moves the calling thread, and back in the end.
+class Visit {
+public:
+	Visit() { known_ = !sched_getaffinity(0, sizeof(home_), &home_); }
+	~Visit()
+	{
+		if (moved_)
+			sched_setaffinity(0, sizeof(home_), &home_);
+	}
+	bool move_to(int cpu)
+	{
+		cpu_set_t there;
+
+		CPU_ZERO(&there);
+		CPU_SET(static_cast<size_t>(cpu), &there);
+		return known_ && (!sched_setaffinity(0, sizeof(there), &there) && (moved_ = true));
+	}
+
+private:
+	cpu_set_t home_;
+	bool known_, moved_ = false;
+};
 
 }  // namespace
 
@@ -296,7 +348,10 @@ void Datapath::settle_predecessor(Attached *attached)
 		return;
 	for (int direction = 0; direction < VX_DIRECTIONS; direction++) {
 		uint64_t lost = count_pending(old.slots, direction);
-		vx_counters &opening = slots_[VX_CPUS_MAX].direction[direction];
+		vx_counters &opening = slots_[VX_CONTROL_SLOT].direction[direction];
+
+		for (int cpu = 0; direction == VX_INSIDE && cpu < VX_CPUS_MAX; cpu++)
+			lost -= std::min(lost, count_unreported(old.slots[cpu]));
 
 		// They were received once and are lost now: both sides of this run's ledger.
 		opening.received += lost;
@@ -329,6 +384,7 @@ Result<Attached> Datapath::attach()
 		return Error{done.error().code, "attach to the outside interface", done.error().err, done.error().detail};
 	if (auto done = attach_xdp(ingress_fd, inside_ifindex_, "link_ingress", &ingress_, &attached.took_over); !done)
 		return Error{done.error().code, "attach to the inside interface", done.error().err, done.error().detail};
+	receiving_ = true;
 	settle_predecessor(&attached);
 	if (auto pinned = pin_everything(); !pinned)
 		return pinned.error();
@@ -349,6 +405,26 @@ void Datapath::stop_receiving()
 		bpf_link_detach(ingress_.get());
 	ingress_.reset();
 	wait_for_softirqs();
+	receiving_ = false;
+	settle();
+}
+
+void Datapath::settle()
+{
+	const std::lock_guard lock(settling_);
+	Visit visit;
+
+	for (int cpu = 0; cpu < VX_CPUS_MAX; cpu++) {
+		vx_slot &slot = slots_[cpu];
+		vx_counters &settled = slots_[VX_CONTROL_SLOT].direction[VX_INSIDE];
+
+		if (seems_settled(slot) || (receiving_ && !visit.move_to(cpu)))
+			continue;
+		uint64_t count = count_unreported(slot), fate = slot.last_fate;
+
+		slot.direction[VX_INSIDE].unreported += count;
+		(fate ? settled.dropped[fate - 1] : settled.forwarded) += count;
+	}
 }
 
 void Datapath::remove()

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -62,7 +63,10 @@ public:
 	Result<void> set_rules(std::span<const Rule> rules);
 	// Attaches or takes over. interface_map must have been filled.
 	Result<Attached> attach();
-	// Takes the inside program off and waits until the kernel is done with every packet it had redirected.
+	// Counts the redirected packets that no tracepoint reported (bpf/losses.bpf.c). Any thread; changes the CPUs the
+	// caller may run on while it lasts.
+	void settle();
+	// Takes the inside program off, waits until the kernel is done with every packet it had redirected, and settles.
 	void stop_receiving();
 	// The rest, and the pins.
 	void remove();
@@ -95,6 +99,8 @@ private:
 	Fd claim_, ingress_, egress_, devmap_xmit_, redirect_err_;
 	Fd old_stats_, old_devmap_xmit_, old_redirect_err_;
 	bool pinned_ = false;
+	std::mutex settling_;
+	bool receiving_ = false;
 };
 
 // Returns once every CPU has left the softirq it may have been in: synchronize_rcu() for user space.

@@ -163,6 +163,16 @@ uint32_t XskReceiver::receive(Frame *out, uint32_t most)
 	return count;
 }
 
+XskReceiver::Refused XskReceiver::refused()
+{
+	xdp_statistics now{};
+	socklen_t length = sizeof now;
+	if (getsockopt(fd_.get(), SOL_XDP, XDP_STATISTICS, &now, &length))
+		return {};
+	const Refused before = std::exchange(seen_, {now.rx_ring_full, now.rx_dropped});
+	return {seen_.ring_full - before.ring_full, seen_.fill_empty - before.fill_empty};
+}
+
 Result<XskTransmitter> XskTransmitter::open(uint32_t ifindex, int shared_fd)
 {
 	XskTransmitter self;

@@ -69,11 +69,17 @@ public:
 	// Up to `most` received frames, which the caller owns from then on.
 	uint32_t receive(Frame *out, uint32_t most);
 	uint32_t in_kernel() const { return in_kernel_; }
+	// Packets the socket refused since the last call: its ring was full, or there was no free frame for them.
+	struct Refused {
+		uint64_t ring_full, fill_empty;
+	};
+	Refused refused();
 
 private:
 	Fd fd_;
 	XskRing<uint64_t> fill_, completion_;
 	XskRing<xdp_desc> rx_;
+	Refused seen_{};
 	uint32_t share_ = 0;
 	uint32_t in_kernel_ = 0;
 };

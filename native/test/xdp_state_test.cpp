@@ -271,6 +271,27 @@ TEST_F(XdpState, TheLargestFrameATestRunTakesLeavesWhole)
 	EXPECT_TRUE(std::equal(packet.begin() + kInnerIp, packet.end(), outcome.out.begin() + kEthernet));
 }
 
+TEST_F(XdpState, PacketsNobodyReportedAreCountedOnceAndLikeTheLastOneReported)
+{
+	bed_.datapath().settle();  // what earlier test runs redirected to nowhere
+	vx_slot &slot = bed_.slot();
+	const vx_slot before = slot;
+	const vx_counters &settled = bed_.datapath().slots()[VX_CONTROL_SLOT].direction[VX_INSIDE];
+	const uint64_t refused = settled.dropped[VX_DROP_tx_refused], forwarded = settled.forwarded;
+
+	slot.direction[VX_INSIDE].redirected += 6;
+	slot.last_fate = 1 + VX_DROP_tx_refused;
+	bed_.datapath().settle();
+	bed_.datapath().settle();
+	EXPECT_EQ(settled.dropped[VX_DROP_tx_refused] - refused, 6u);
+	slot.direction[VX_INSIDE].redirected += 3;
+	slot.last_fate = 0;
+	bed_.datapath().settle();
+	EXPECT_EQ(settled.forwarded - forwarded, 3u);
+	EXPECT_EQ(slot.direction[VX_INSIDE].unreported - before.direction[VX_INSIDE].unreported, 9u);
+	slot = before;
+}
+
 }  // namespace
 }  // namespace vx::test
 

@@ -166,8 +166,19 @@ void Loop::tick()
 	catch_up();
 	tables_.publish();
 	sender_.flush(now_ns_);
+	count_refused();
 	check_frames();
 	publish_snapshot(true);
+}
+
+void Loop::count_refused()
+{
+	auto &dropped = config_.slot->direction[VX_INSIDE].dropped;
+	for (XskReceiver &receiver : receivers_) {
+		const auto [ring_full, fill_empty] = receiver.refused();
+		dropped[VX_DROP_ring_full] += ring_full;
+		dropped[VX_DROP_fill_empty] += fill_empty;
+	}
 }
 
 // Every frame is in exactly one place. A leak would starve the worker, a double use would send one packet as another.
@@ -195,6 +206,7 @@ void Loop::finish()
 		sender_.flush(now_ns_);
 	} while (sender_.backlogged() && now_ns_ < until_ns);
 	sender_.give_up();
+	count_refused();
 	check_frames();
 	samples_->consume(kSamplesMax);
 	publish_snapshot(false);

@@ -76,6 +76,7 @@ private:
 	void dispatch(NetlinkBytes bytes);
 	void catch_up();
 	void tick();
+	void count_refused();
 	void check_frames() const;
 	void publish_snapshot(bool alive);
 	void finish();

@@ -74,7 +74,8 @@ export const vxExceptionReason = {
 export const vxConstant = {
   cpusMax: 512,
   workersMax: 1,
-  slotsMax: 513,
+  controlSlot: 513,
+  slotsMax: 514,
   queuesMax: 128,
   rulesMax: 131072,
   routesMax: 1048576,
@@ -103,7 +104,7 @@ export const vxConstant = {
 
 /** struct vx_counters */
 export const vxCounters = {
-  bytes: 256,
+  bytes: 264,
   offset: {
     received: 0,
     receivedBytes: 8,
@@ -111,14 +112,15 @@ export const vxCounters = {
     redirected: 24,
     redirectedBytes: 32,
     forwarded: 40,
-    toWorker: 48,
-    workerBytes: 56,
-    fragmentsExtra: 64,
-    originated: 72,
-    translated: 80,
-    checksumCompleted: 88,
-    cacheMisses: 96,
-    dropped: 104,
+    unreported: 48,
+    toWorker: 56,
+    workerBytes: 64,
+    fragmentsExtra: 72,
+    originated: 80,
+    translated: 88,
+    checksumCompleted: 96,
+    cacheMisses: 104,
+    dropped: 112,
   },
 } as const;
 
@@ -127,11 +129,12 @@ export const vxSlot = {
   bytes: 768,
   offset: {
     direction: 0,
-    latency: 512,
-    latencySumNs: 704,
-    latencyStartNs: 712,
-    settled: 720,
-    heartbeat: 728,
+    latency: 528,
+    latencySumNs: 720,
+    latencyStartNs: 728,
+    settled: 736,
+    lastFate: 744,
+    heartbeat: 752,
   },
 } as const;
 
@@ -318,13 +321,14 @@ export const counters = [
   { name: "redirected", offset: 24, help: "Packets handed to the outside driver by the fast path, fate not known yet" },
   { name: "redirected_bytes", offset: 32, help: "Bytes of those packets as they leave" },
   { name: "forwarded", offset: 40, help: "Packets the outside driver took" },
-  { name: "to_worker", offset: 48, help: "Packets handed to the exception worker" },
-  { name: "worker_bytes", offset: 56, help: "Bytes the exception worker sent" },
-  { name: "fragments_extra", offset: 64, help: "Frames sent beyond the one received, because a packet was fragmented" },
-  { name: "originated", offset: 72, help: "Frames of the gateway's own (ARP, neighbour discovery, ICMP)" },
-  { name: "translated", offset: 80, help: "Packets whose destination a static rule rewrote" },
-  { name: "checksum_completed", offset: 88, help: "TCP and UDP checksums the sender had left to hardware, completed here" },
-  { name: "cache_misses", offset: 96, help: "Addresses and ports looked up in the tables because the caches did not know them" },
+  { name: "unreported", offset: 48, help: "Redirected packets whose fate the kernel did not report: counted as the last one was" },
+  { name: "to_worker", offset: 56, help: "Packets handed to the exception worker" },
+  { name: "worker_bytes", offset: 64, help: "Bytes the exception worker sent" },
+  { name: "fragments_extra", offset: 72, help: "Frames sent beyond the one received, because a packet was fragmented" },
+  { name: "originated", offset: 80, help: "Frames of the gateway's own (ARP, neighbour discovery, ICMP)" },
+  { name: "translated", offset: 88, help: "Packets whose destination a static rule rewrote" },
+  { name: "checksum_completed", offset: 96, help: "TCP and UDP checksums the sender had left to hardware, completed here" },
+  { name: "cache_misses", offset: 104, help: "Addresses and ports looked up in the tables because the caches did not know them" },
 ] as const;
 
 /** Drop reasons, in the order of enum vx_drop. */

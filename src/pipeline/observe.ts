@@ -32,7 +32,7 @@ export interface SlotReading {
 export interface Reading {
   inside: DirectionReading;
   outside: DirectionReading;
-  /** Slots that saw packets, and every worker's. */
+  /** CPUs that saw packets, and every worker. */
   slots: SlotReading[];
   latency: number[];
   latencySumNs: number;
@@ -43,7 +43,7 @@ export interface Reading {
 export type Direction = "inside" | "outside";
 export const directions: readonly Direction[] = ["inside", "outside"];
 
-/** Where a thread does its work decides its slot: one for each CPU, then one for each native worker. */
+/** Where a thread does its work decides its slot: one for each CPU, one for each native worker, the control plane's. */
 export const workerSlot = vxConstant.cpusMax;
 
 export const slotsBytes = vxConstant.slotsMax * vxSlot.bytes;
@@ -58,7 +58,8 @@ export function readCounters(memory: ArrayBufferLike): Reading {
   const slots: SlotReading[] = [];
   for (const slot of used) {
     const packets = directions.reduce((total, direction) => total + slotPackets(load, slot, base(direction)), 0n);
-    if (packets > 0n || slot >= workerSlot) slots.push({ slot, packets: Number(packets) });
+    if (slot < workerSlot ? packets > 0n : slot < vxConstant.controlSlot)
+      slots.push({ slot, packets: Number(packets) });
   }
   const latency = Array.from({ length: vxConstant.latencyBuckets }, (_, index) =>
     sum(vxSlot.offset.latency + index * 8),
@@ -72,7 +73,7 @@ export function readCounters(memory: ArrayBufferLike): Reading {
   return { inside, outside, slots, latency, latencySumNs, heartbeat };
 }
 
-/** Slots that have counted anything, which starts with a packet received, and every worker's. Most CPUs' never do. */
+/** Slots that have counted anything, which starts with a packet received, and all but CPUs'. Most CPUs' never do. */
 function usedSlots(received: (slot: number, direction: Direction) => bigint): number[] {
   return Array.from({ length: vxConstant.slotsMax }, (_, slot) => slot).filter(
     (slot) => slot >= workerSlot || directions.some((direction) => received(slot, direction) > 0n),
@@ -102,11 +103,10 @@ function balance({ counts, dropped }: Fates, received: number): DirectionReading
 
 function slotPackets(load: (slot: number, offset: number) => bigint, slot: number, base: number): bigint {
   if (slot < workerSlot) return load(slot, base + vxCounters.offset.received);
-  let total = load(slot, base + vxCounters.offset.forwarded);
-  for (const [index, { name }] of drops.entries()) {
-    if (name !== "crash_lost") total += load(slot, base + vxCounters.offset.dropped + index * 8);
-  }
-  return total;
+  return drops.reduce(
+    (total, _, index) => total + load(slot, base + vxCounters.offset.dropped + index * 8),
+    load(slot, base + vxCounters.offset.forwarded),
+  );
 }
 
 /** What a ledger that must be settled still owes, in words; empty: it balances to the packet. */

@@ -14,6 +14,10 @@ export type Phase = "starting" | "running" | "stopping" | "stopped";
 /** The exception worker's loop turns at least once a second, packets or not. */
 const workerStallMs = 5000;
 
+const unreportedAdvice =
+  "the kernel does not report the fate of every redirected packet: tracing programs are left out on this host. " +
+  "Such packets are counted like the last one reported; see the counter unreported";
+
 /** The latest edits are named when a reload drops them. */
 const editsMax = 100;
 
@@ -35,6 +39,7 @@ export class Runtime {
   private heartbeat = { count: -1, time: 0 };
   private turn: Promise<unknown> = Promise.resolve();
   private edits: string[] = [];
+  private settling = false;
   readonly started = performance.now();
 
   constructor(
@@ -94,12 +99,23 @@ export class Runtime {
   /** Once a second: takes the sample that rates are made of, and what the native threads have to tell. */
   tick(): Statistics {
     this.drainEvents();
+    void this.settle();
     this.before = this.latest;
     this.latest = { reading: this.reading(), time: performance.now() };
     if (this.latest.reading.heartbeat !== this.heartbeat.count) {
       this.heartbeat = { count: this.latest.reading.heartbeat, time: this.latest.time };
     }
     return this.statistics(this.latest, this.before);
+  }
+
+  /** Not waited for: it visits every CPU that owes reports, and one may be busy. */
+  private async settle(): Promise<void> {
+    if (this.phase !== "running" || this.settling) return;
+    this.settling = true;
+    await this.applier.gateway.settle().finally(() => (this.settling = false));
+    const { unreported } = this.reading().inside.counts;
+    if (unreported > 0 && this.latest.reading.inside.counts.unreported === 0)
+      this.events.emit("warn", "fates_unreported", unreportedAdvice);
   }
 
   /** Counters of now, rates of the last full second. */

@@ -7,12 +7,13 @@ import { join } from "node:path";
 import type { Bed, Place } from "./bed.js";
 import { type Background, until } from "./command.js";
 
-/** Ethernet frames of a pcap file in host byte order, as tcpdump writes it. */
+/** Ethernet frames of a pcap file in host byte order, as tcpdump writes it; a last one may be half written. */
 export function readPcap(file: string): Buffer[] {
   const bytes = readFileSync(file);
   const frames: Buffer[] = [];
   for (let at = 24; at + 16 <= bytes.length;) {
     const length = bytes.readUInt32LE(at + 8);
+    if (at + 16 + length > bytes.length) break;
     frames.push(bytes.subarray(at + 16, at + 16 + length));
     at += 16 + length;
   }
@@ -53,6 +54,14 @@ export class Capture {
     return capture;
   }
 
+  /** Waits until the end of a TCP conversation with this endpoint was captured. */
+  async conversationEnd(destination: string): Promise<void> {
+    await until("the end of the conversation to arrive", async () => {
+      const segments = readPcap(this.file).map(parseTcp);
+      return segments.some((segment) => segment?.fin && segment.destination === destination) ? true : null;
+    });
+  }
+
   /** The frames captured; fails when the kernel had to drop any. */
   async stop(): Promise<Buffer[]> {
     await this.process.stop("SIGINT");
@@ -67,6 +76,7 @@ export interface TcpSegment {
   destination: string;
   sequence: number;
   syn: boolean;
+  fin: boolean;
   payload: Buffer;
 }
 
@@ -82,6 +92,7 @@ export function parseTcp(frame: Buffer): TcpSegment | null {
     destination: `${dotted(ip.subarray(16, 20))}:${tcp.readUInt16BE(2)}`,
     sequence: tcp.readUInt32BE(4),
     syn: ((tcp[13] ?? 0) & 2) !== 0,
+    fin: ((tcp[13] ?? 0) & 1) !== 0,
     payload: tcp.subarray(((tcp[12] ?? 0) >> 4) * 4),
   };
 }

@@ -13,6 +13,7 @@ const COMMAND = join(ROOT, "bin/vxpipe");
 export interface DirectionStats {
   received: number;
   forwarded: number;
+  unreported: number;
   passed: number;
   pending: number;
   dropped: Record<string, number>;

@@ -68,11 +68,14 @@ export async function converseTcp(
   return { sent, received };
 }
 
-/** Copies what the source's loopback device carries into its vxlan device, as a mirror port would. */
+/** Copies what the source's loopback device carries into its vxlan device, as a mirror port would. A mirror has no flow
+ * control: at the rate of a loopback device the interfaces behind it would drop copies before the gateway sees them. */
 export async function mirrorLoopback(bed: Bed, address: string, loopbackMtu = 1400): Promise<void> {
   await bed.ip("source", `addr add ${address}/32 dev lo`, `link set lo mtu ${loopbackMtu}`);
   const rules = `table netdev vx_mirror {
     chain mirror { type filter hook egress device "lo" priority 0; policy accept; meta l4proto tcp dup to "vxlan0"; }
   }\n`;
+  const pace = "qdisc replace dev vxlan0 root tbf rate 100mbit burst 32k limit 16m";
+  await bed.exec("source", "tc", pace.split(" "));
   await bed.exec("source", "nft", ["-f", "-"], { input: rules });
 }

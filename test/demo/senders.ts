@@ -34,7 +34,7 @@ async function tcp(bed: Bed): Promise<Evidence["transfers"][number]> {
     port: TCP_RULE.port,
     bytes: 2_000_000,
   });
-  await new Promise((resolve) => setTimeout(resolve, 200));
+  await capture.conversationEnd(TCP_RULE.to);
   return { what: "TCP mirrored one way, reassembled", sent, received: reassemble(await capture.stop(), TCP_RULE.to) };
 }
 

@@ -10,7 +10,7 @@ import { Daemon } from "../bed/daemon.js";
 import { bpfObjectsOf } from "../bed/remains.js";
 import { generate, type Load, type Sent, Sink, startLoad } from "../bed/tools.js";
 import { type Piece, tunnelled, twoFragments, writePcap } from "./frames.js";
-import { vxConstant } from "../../src/pipeline/abi.gen.js";
+import { vxConstant, vxDirection, vxInterface } from "../../src/pipeline/abi.gen.js";
 import { agreed, dropsOf, receivedIs, ROOT_ONLY, settled, sum } from "./ledger.js";
 import { RawSender } from "./wire.js";
 
@@ -131,12 +131,43 @@ describe("a packet that is lost", ROOT_ONLY, () => {
     assert.equal(arrived.packets + (drops["tx_refused"] ?? 0), sent.sent);
   });
 
+  interface DumpedMap {
+    id: number;
+    name?: string;
+  }
+
+  async function mapOf(name: string): Promise<string> {
+    const maps = JSON.parse(await run("bpftool", ["-j", "map", "show"])) as DumpedMap[];
+    const ours = bpfObjectsOf(daemon.process.pid).maps;
+    return String(maps.find((map) => map.name === name && ours.has(map.id))?.id);
+  }
+
+  test("is none because the kernel does not say what became of it: unreported packets are counted like the last", async () => {
+    const id = await mapOf("interface_map");
+    const key = [vxDirection.outside, 0, 0, 0].map(String);
+    const found = JSON.parse(await run("bpftool", ["-j", "map", "lookup", "id", id, "key", ...key])) as {
+      value: string[];
+    };
+    const write = (value: readonly string[]): Promise<string> =>
+      run("bpftool", ["map", "update", "id", id, "key", ...key, "value", ...value]);
+    await send({ count: 100 });
+    // With another index in it the tracepoint's program overlooks every report.
+    const { ifindex } = vxInterface.offset;
+    await write(found.value.map((byte, index) => (index === ifindex + 1 ? "0x7f" : byte)));
+    await send({ count: 5000, rate: 100_000 });
+    const { stats } = await agreed(daemon, sink);
+    assert.equal(stats.inside.unreported, 5000);
+    await write(found.value);
+    await send({ count: 100 });
+    const later = (await agreed(daemon, sink)).stats;
+    assert.equal(later.inside.unreported, 5000);
+    assert.deepEqual(dropsOf(later), {});
+    assert.equal((await daemon.get("/api/v1/events")).split('"fates_unreported"').length, 2, "said once");
+  });
+
   /** Drivers may add queues at run time, and nobody has bound a socket to those: as if queue 0 were such a one. */
   async function takeSocketAway(): Promise<void> {
-    const maps = JSON.parse(await run("bpftool", ["-j", "map", "show"])) as { id: number; name?: string }[];
-    const ours = bpfObjectsOf(daemon.process.pid).maps;
-    const sockets = maps.find(({ id, name }) => name === "worker_sockets" && ours.has(id));
-    await run("bpftool", ["map", "delete", "id", String(sockets?.id), "key", "0", "0", "0", "0"]);
+    await run("bpftool", ["map", "delete", "id", await mapOf("worker_sockets"), "key", "0", "0", "0", "0"]);
   }
 
   describe("on its way to a neighbour that does not answer", () => {

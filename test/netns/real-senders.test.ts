@@ -74,6 +74,7 @@ describe("a real sender", ROOT_ONLY, () => {
         bytes,
       });
       assert.deepEqual(received, sent);
+      await capture.conversationEnd(TCP_RULE.to);
       const { stats } = await agreed(daemon, sink);
       const { bytes: reassembled, digest } = reassemble(await capture.stop(), TCP_RULE.to);
       assert.deepEqual({ bytes: reassembled, digest }, { bytes, digest: sent.digest });

@@ -5,6 +5,7 @@ import { test } from "node:test";
 import {
   counters,
   drops,
+  vxConstant,
   vxCounters,
   vxDirection,
   vxDrop,
@@ -85,9 +86,10 @@ test("a settled ledger has no faults; one packet missing is one", () => {
 });
 
 test("packets lost in a crash balance on both sides", () => {
-  const memory = new Memory().add(workerSlot, "inside", "received", 3).add(workerSlot, "inside", "crashLost", 3);
+  const memory = new Memory();
+  memory.add(vxConstant.controlSlot, "inside", "received", 3).add(vxConstant.controlSlot, "inside", "crashLost", 3);
   assert.deepEqual(ledgerFaults(memory.bytes), []);
-  // The worker did not finish them.
+  // No worker finished them.
   assert.deepEqual(readCounters(memory.bytes).slots, [{ slot: workerSlot, packets: 0 }]);
 });
 

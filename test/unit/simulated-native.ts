@@ -50,6 +50,10 @@ export class SimulatedGateway {
     return this.state;
   }
 
+  settle(): Promise<void> {
+    return Promise.resolve();
+  }
+
   stop(into: Uint8Array): Promise<void> {
     this.calls.push("stop");
     into.set(new Uint8Array(this.counters));
