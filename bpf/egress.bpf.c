@@ -2,14 +2,65 @@
 /* The outside interface's program. One way there is nothing to do with what arrives there but to count it and leave
  * it to the kernel. It has to be there all the same: ENA, and veth by its far end, refuse redirected frames for an
  * interface without a program of its own (-ENXIO). Softirq.
+ *
+ * It is also how the worker injects many frames a system call (native/io/injector.h): BPF_PROG_RUN runs it on live
+ * frames, which show the loopback device as their origin, in the worker's thread with softirqs off. A program that is
+ * attached nowhere would cost 24 ms a call, hence this one. bpf/losses.bpf.c sees what becomes of the frames.
  */
 #include "maps.h"
+
+/* The worker's frames; sized when the object is opened. AF_XDP receives into the same memory. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct vx_chunk);
+} umem SEC(".maps");
+
+struct vx_injection injection = {};
+
+static __noinline int vx_not_injected(void)
+{
+	__u32 worker = VX_CPUS_MAX;
+	struct vx_slot *slot = bpf_map_lookup_elem(&stats_map, &worker);
+
+	injection.told++;
+	if (slot)
+		slot->direction[VX_INSIDE].dropped[VX_DROP_redirect_error]++;
+	return XDP_ABORTED;
+}
+
+/* The worker's next frame in place of this empty one. */
+static __noinline int vx_inject(struct xdp_md *ctx)
+{
+	__u32 at = injection.cursor, chunk, offset, length;
+	struct vx_chunk *from;
+
+	if (at >= injection.count || at >= VX_INJECTION_MAX)
+		return XDP_DROP;
+	injection.cursor = at + 1;
+	chunk = injection.frames[at].address / VX_FRAME_BYTES;
+	offset = injection.frames[at].address % VX_FRAME_BYTES;
+	length = injection.frames[at].length;
+	from = bpf_map_lookup_elem(&umem, &chunk);
+	VX_OPAQUE(offset);
+	VX_OPAQUE(length);
+	if (!from || offset > VX_FRAME_OFFSET_MAX || length < 14 || length > VX_EXCEPTION_BYTES_MAX ||
+	    bpf_xdp_adjust_tail(ctx, (int)length - (int)vx_frame_length(ctx)) ||
+	    bpf_xdp_store_bytes(ctx, 0, from->bytes + offset, length))
+		return vx_not_injected();
+	return bpf_redirect_map(&redirect_map, 0, XDP_ABORTED) == XDP_REDIRECT ? XDP_REDIRECT : vx_not_injected();
+}
 
 SEC("xdp")
 int vx_egress(struct xdp_md *ctx)
 {
-	struct vx_slot *slot = vx_slot_here();
+	struct vx_slot *slot;
 
+	if (ctx->ingress_ifindex == VX_LOOPBACK_IFINDEX)
+		return vx_inject(ctx);
+	slot = vx_slot_here();
 	if (!slot)
 		return XDP_ABORTED;
 	slot->direction[VX_OUTSIDE].received++;

@@ -9,21 +9,26 @@
 
 #include "maps.h"
 
-/* Set before the verifier sees the program, so that it deletes the branches a configuration does not need. */
-const volatile __u8 vx_plain_ethernet = 0;    /* no VXLAN inside: the frame itself is the packet */
-const volatile __be16 vx_port_be = bpf_htons(4789);
-const volatile __u8 vx_any_vni = 1;           /* 0: vni_set says */
-const volatile __u8 vx_any_peer = 1;          /* 0: peers says */
-const volatile __u8 vx_any_local = 1;
-const volatile struct vx_addr vx_local = {};
-const volatile __u8 vx_match_source = 1;
-const volatile __u8 vx_match_destination = 1;
-const volatile __u8 vx_clear_df = 0;
-const volatile __u8 vx_forward_ipv6 = 0;
-const volatile __u8 vx_decrement_ttl = 0;
-const volatile __u8 vx_fixed_next_hop = 0;    /* 1: everything to vx_next_hop_mac, routes are not asked */
-const volatile __u8 vx_next_hop_mac[6] = {};
-const volatile __u32 vx_cache_seed = 0;       /* random: nobody outside can aim at one set of a cache */
+/* Set before the verifier sees the program, so that it deletes the branches a configuration does not need; the host build
+ * (native/replay/program.c) sets them at run time. */
+#ifndef VX_KNOB
+#define VX_KNOB const volatile
+#endif
+VX_KNOB __u8 vx_plain_ethernet = 0;    /* no VXLAN inside: the frame itself is the packet */
+VX_KNOB __be16 vx_port_be = bpf_htons(4789);
+VX_KNOB __u8 vx_any_vni = 1;           /* 0: vni_set says */
+VX_KNOB __u8 vx_any_peer = 1;          /* 0: peers says */
+VX_KNOB __u8 vx_any_local = 1;
+VX_KNOB struct vx_addr vx_local = {};
+VX_KNOB __u8 vx_match_source = 1;
+VX_KNOB __u8 vx_match_destination = 1;
+VX_KNOB __u8 vx_clear_df = 0;
+VX_KNOB __u8 vx_forward_ipv6 = 0;
+VX_KNOB __u8 vx_decrement_ttl = 0;
+VX_KNOB __u8 vx_fixed_next_hop = 0;    /* 1: everything to vx_next_hop_mac, routes are not asked */
+VX_KNOB __u8 vx_next_hop_mac[6] = {};
+VX_KNOB __u8 vx_hand_over = VX_HAND_OVER_EXCEPTIONS;
+VX_KNOB __u32 vx_cache_seed = 0;       /* random: nobody outside can aim at one set of a cache */
 
 struct vx_control control = {}; /* in .bss; written by the control plane and (the generation) the worker */
 
@@ -68,13 +73,6 @@ struct {
 	__type(key, struct vx_rule_key);
 	__type(value, struct vx_rule);
 } nat_map SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_DEVMAP);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u32);
-} redirect_map SEC(".maps");
 
 /* VNIs of ours, 64 a word; one word when vx_any_vni. */
 struct {
@@ -140,7 +138,7 @@ struct {
 	__type(value, struct vx_rule_memo);
 } rule_cache SEC(".maps");
 
-/* The exception worker's sockets, by receive queue. */
+/* The worker's sockets, by receive queue. */
 struct {
 	__uint(type, BPF_MAP_TYPE_XSKMAP);
 	__uint(max_entries, VX_QUEUES_MAX);
@@ -148,7 +146,8 @@ struct {
 	__type(value, __u32);
 } worker_sockets SEC(".maps");
 
-/* The way to the worker from a queue without a socket (queues added at run time): one buffer a CPU. */
+/* The other way to the worker, one buffer a CPU: every packet's in the datapath ringbuf, else of a queue without a socket
+ * (queues added at run time). Sized when made. */
 struct vx_exception_ring {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, VX_RING_BYTES);

@@ -7,6 +7,10 @@
 #include "parse.h"
 
 #define VX_SAMPLE_EVERY_MASK 0x3ff
+/* Size classes of ring records: what the verifier wants known is not what a packet has. */
+#define VX_RECORD_SMALL 104
+#define VX_RECORD_MEDIUM 488
+#define VX_RECORD_LARGE 1536
 
 static __noinline int vx_sample_drop(struct xdp_md *ctx, __u32 reason)
 {
@@ -55,10 +59,30 @@ static __always_inline int vx_decapsulate(struct xdp_md *ctx, __u32 l3_offset, _
 	return head ? bpf_xdp_adjust_head(ctx, head) : 0;
 }
 
-/* Hands a decapsulated frame to the exception worker: by the socket of its queue, else by this CPU's ring. */
+/* A copy of the frame, of at most `room` bytes (a constant), in the ring. */
+static __always_inline int vx_put_record(struct xdp_md *ctx, struct vx_slot *slot, void *ring,
+					 const struct vx_exception *exception, __u32 room)
+{
+	__u32 length = exception->length;
+	struct vx_exception *record = bpf_ringbuf_reserve(ring, sizeof(*record) + room, 0);
+
+	if (!record)
+		return vx_drop(ctx, slot, VX_DROP_ring_full);
+	*record = *exception;
+	VX_OPAQUE(length);
+	if (length < ETH_HLEN || length > room || bpf_xdp_load_bytes(ctx, 0, record + 1, length)) {
+		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
+		return vx_drop(ctx, slot, VX_DROP_redirect_error);
+	}
+	slot->direction[VX_INSIDE].to_worker++;
+	/* Read after the record was reserved: a worker that has begun to sleep since then finds it there. */
+	bpf_ringbuf_submit(record, *(volatile __u32 *)&control.worker_sleeps ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+	return XDP_DROP; /* the copy goes on */
+}
+
+/* Hands a decapsulated frame to the worker: by the socket of its queue, else by this CPU's ring. */
 static __noinline int vx_to_worker(struct xdp_md *ctx, struct vx_slot *slot, const struct vx_exception *exception)
 {
-	struct vx_exception *record;
 	void *ring;
 	__u32 cpu = bpf_get_smp_processor_id();
 	__u32 length = exception->length;
@@ -66,7 +90,8 @@ static __noinline int vx_to_worker(struct xdp_md *ctx, struct vx_slot *slot, con
 	VX_OPAQUE(length);
 	if (length < ETH_HLEN || length > VX_EXCEPTION_BYTES_MAX)
 		return vx_drop(ctx, slot, VX_DROP_too_big);
-	if (bpf_redirect_map(&worker_sockets, ctx->rx_queue_index, XDP_ABORTED) == XDP_REDIRECT &&
+	if (vx_hand_over != VX_HAND_OVER_RINGS &&
+	    bpf_redirect_map(&worker_sockets, ctx->rx_queue_index, XDP_ABORTED) == XDP_REDIRECT &&
 	    !bpf_xdp_adjust_meta(ctx, -(int)sizeof(*exception))) {
 		struct vx_exception *meta = (void *)(long)ctx->data_meta;
 
@@ -79,17 +104,24 @@ static __noinline int vx_to_worker(struct xdp_md *ctx, struct vx_slot *slot, con
 	ring = bpf_map_lookup_elem(&percpu_ringbufs, &cpu);
 	if (!ring)
 		return vx_drop(ctx, slot, VX_DROP_redirect_error);
-	record = bpf_ringbuf_reserve(ring, sizeof(*record) + VX_EXCEPTION_BYTES_MAX, 0);
-	if (!record)
-		return vx_drop(ctx, slot, VX_DROP_ring_full);
-	*record = *exception;
-	if (bpf_xdp_load_bytes(ctx, 0, record + 1, length)) {
-		bpf_ringbuf_discard(record, 0);
-		return vx_drop(ctx, slot, VX_DROP_redirect_error);
-	}
-	slot->direction[VX_INSIDE].to_worker++;
-	bpf_ringbuf_submit(record, 0);
-	return XDP_DROP; /* the copy goes on */
+	if (length <= VX_RECORD_SMALL)
+		return vx_put_record(ctx, slot, ring, exception, VX_RECORD_SMALL);
+	if (length <= VX_RECORD_MEDIUM)
+		return vx_put_record(ctx, slot, ring, exception, VX_RECORD_MEDIUM);
+	if (length <= VX_RECORD_LARGE)
+		return vx_put_record(ctx, slot, ring, exception, VX_RECORD_LARGE);
+	return vx_put_record(ctx, slot, ring, exception, VX_EXCEPTION_BYTES_MAX);
+}
+
+/* Hands over a frame that is complete. */
+static __noinline int vx_ready(struct xdp_md *ctx, struct vx_slot *slot, __u64 started_ns)
+{
+	struct vx_exception exception = {.magic = VX_EXCEPTION_MAGIC,
+					 .length = (__u16)vx_frame_length(ctx),
+					 .reason = VX_EXCEPTION_READY,
+					 .started_ns = started_ns};
+
+	return vx_to_worker(ctx, slot, &exception);
 }
 
 /* Two MAC addresses in three words. */
@@ -111,6 +143,8 @@ static __always_inline int vx_forward(struct xdp_md *ctx, struct vx_slot *slot, 
 		return vx_drop(ctx, slot, VX_DROP_malformed_inner);
 	vx_copy_macs((__u32 *)ethernet, (const __u32 *)macs);
 	ethernet->protocol_be = protocol_be;
+	if (vx_hand_over != VX_HAND_OVER_EXCEPTIONS)
+		return vx_ready(ctx, slot, started_ns);
 	action = bpf_redirect_map(&redirect_map, 0, XDP_ABORTED);
 	if (action != XDP_REDIRECT)
 		return vx_drop(ctx, slot, VX_DROP_redirect_error);

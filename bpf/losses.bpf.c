@@ -49,7 +49,8 @@ struct bpf_prog {
 };
 #pragma clang attribute pop
 
-extern struct vx_control control; /* bpf/ingress_maps.h */
+extern struct vx_control control;     /* bpf/ingress_maps.h */
+extern struct vx_injection injection; /* bpf/egress.bpf.c */
 
 static __always_inline int vx_is_interface(const struct net_device *device, __u32 direction)
 {
@@ -74,6 +75,28 @@ static __always_inline void vx_note_latency(struct vx_slot *slot)
 		slot->latency[bucket]++;
 }
 
+static __always_inline __u32 vx_refusal(const struct net_device *to, int err)
+{
+	return err == -VX_ENETDOWN || (to->state & (1ul << VX_LINK_STATE_NOCARRIER)) ? VX_DROP_carrier_down
+										      : VX_DROP_tx_refused;
+}
+
+/* A bulk of the worker's, in the worker's own thread. */
+static __always_inline int vx_injected(const struct net_device *to, __u64 taken, __u64 refused, int err)
+{
+	__u32 worker = VX_CPUS_MAX;
+	struct vx_slot *slot = bpf_map_lookup_elem(&stats_map, &worker);
+
+	if (!slot)
+		return 0;
+	slot->direction[VX_INSIDE].forwarded += taken;
+	slot->direction[VX_INSIDE].injected += taken;
+	if (refused)
+		slot->direction[VX_INSIDE].dropped[vx_refusal(to, err)] += refused;
+	injection.told += taken + refused;
+	return 0;
+}
+
 SEC("tp_btf/xdp_devmap_xmit")
 int BPF_PROG(vx_devmap_xmit, const struct net_device *from, const struct net_device *to, int sent, int drops, int err)
 {
@@ -81,7 +104,11 @@ int BPF_PROG(vx_devmap_xmit, const struct net_device *from, const struct net_dev
 	struct vx_counters *inside;
 	__u64 ours, refused = drops > 0 ? drops : 0, taken = sent > 0 ? sent : 0;
 
-	if (!vx_is_interface(to, VX_OUTSIDE) || !vx_is_interface(from, VX_INSIDE))
+	if (!vx_is_interface(to, VX_OUTSIDE))
+		return 0;
+	if (from->ifindex == VX_LOOPBACK_IFINDEX)
+		return vx_injected(to, taken, refused, err);
+	if (!vx_is_interface(from, VX_INSIDE))
 		return 0;
 	slot = vx_slot_here();
 	if (!slot)
@@ -96,8 +123,7 @@ int BPF_PROG(vx_devmap_xmit, const struct net_device *from, const struct net_dev
 	inside->forwarded += taken;
 	slot->last_fate = 0;
 	if (refused) {
-		int down = err == -VX_ENETDOWN || (to->state & (1ul << VX_LINK_STATE_NOCARRIER));
-		__u32 reason = down ? VX_DROP_carrier_down : VX_DROP_tx_refused;
+		__u32 reason = vx_refusal(to, err);
 
 		inside->dropped[reason] += refused;
 		slot->last_fate = 1 + reason;
@@ -116,19 +142,24 @@ SEC("tp_btf/xdp_redirect_err")
 int BPF_PROG(vx_redirect_err, const struct net_device *device, const struct bpf_prog *xdp, const void *target, int err,
 	     int map_type)
 {
-	struct vx_slot *slot;
-	__u32 reason = VX_DROP_redirect_error;
+	struct vx_slot *slot = 0;
+	__u32 reason = VX_DROP_redirect_error, worker = VX_CPUS_MAX;
 
-	if (!control.ingress_prog_id || xdp->aux->id != control.ingress_prog_id)
+	if (!control.ingress_prog_id)
 		return 0;
-	slot = vx_slot_here();
+	if (map_type != BPF_MAP_TYPE_XSKMAP)
+		reason = err == -VX_ENETDOWN ? VX_DROP_carrier_down : err == -VX_EMSGSIZE ? VX_DROP_too_big : reason;
+	else if (err == -VX_ENOBUFS || err == -VX_ENOMEM)
+		return 0; /* XskReceiver::refused */
+	if (xdp->aux->id == control.egress_prog_id) {
+		slot = bpf_map_lookup_elem(&stats_map, &worker);
+		injection.told++;
+	} else if (xdp->aux->id == control.ingress_prog_id) {
+		slot = vx_slot_here();
+	}
 	if (!slot)
 		return 0;
-	if (map_type == BPF_MAP_TYPE_XSKMAP) {
-		if (err == -VX_ENOBUFS || err == -VX_ENOMEM)
-			return 0; /* XskReceiver::refused */
-	} else {
-		reason = err == -VX_ENETDOWN ? VX_DROP_carrier_down : err == -VX_EMSGSIZE ? VX_DROP_too_big : reason;
+	if (map_type != BPF_MAP_TYPE_XSKMAP && xdp->aux->id == control.ingress_prog_id) {
 		slot->settled++;
 		slot->last_fate = 1 + reason;
 		slot->latency_start_ns = 0;

@@ -29,6 +29,13 @@ struct {
 	__type(value, struct vx_interface);
 } interface_map VX_MAP;
 
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} redirect_map VX_MAP;
+
 /* The first and every 1,024th drop of a reason on a CPU, for people. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

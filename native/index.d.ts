@@ -9,6 +9,8 @@ export interface DatapathPlan {
   outsideIfindex: number;
   /** Existing directory on a bpffs, `<state.bpffs>/<inside interface>`; maps and links are pinned in it. */
   pinDirectory: string;
+  /** What sends the packets: XDP itself (a worker only what XDP cannot), or the worker, fed by AF_XDP or ring buffers. */
+  datapath: "xdp" | "afxdp" | "ringbuf";
   encapsulation: "vxlan" | "ethernet";
   vxlanPort: number;
   /** Address tunnels must be sent to, 16 bytes (IPv4 mapped into ::ffff:0:0/96); null: any. */
@@ -56,7 +58,7 @@ export interface Attached {
 
 export interface NativeEvent {
   /** Stable name: "neighbour_resolved", "neighbour_failed", "route_changed", "link_changed", "policy_routing",
-   * "route_table_full", "drop_sample". */
+   * "route_table_full", "injection_unavailable", "drop_sample". */
   event: string;
   /** CLOCK_MONOTONIC, nanoseconds. */
   timeNs: bigint;

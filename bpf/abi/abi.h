@@ -27,11 +27,19 @@
 #define VX_HOSTS_PER_CPU 8192       /* powers of two: small enough to stay in a core's own cache */
 #define VX_RULE_MEMOS_PER_CPU 1024
 #define VX_FRAME_BYTES 4096         /* UMEM chunk; an ENA zero-copy requirement */
-#define VX_EXCEPTION_BYTES_MAX 3584 /* largest packet that can go to the exception worker */
+#define VX_FRAME_OFFSET_MAX 512     /* where a packet starts in its chunk, at most */
+#define VX_EXCEPTION_BYTES_MAX 3584 /* largest packet that can go to the worker */
 #define VX_RING_BYTES 262144        /* packet_ringbuf, and each CPU's exception ring */
 #define VX_SAMPLE_BYTES 128
 #define VX_LATENCY_BUCKETS 24       /* bucket i counts samples below 2^i * 128 ns */
 #define VX_LATENCY_SAMPLE_MASK 0x3ff /* one packet in 1,024 a CPU is timed */
+
+/* What goes to the worker, and how. */
+enum vx_hand_over {
+	VX_HAND_OVER_EXCEPTIONS, /* what XDP cannot send itself; by socket where there is one */
+	VX_HAND_OVER_SOCKETS,    /* everything, by socket */
+	VX_HAND_OVER_RINGS,      /* everything, by ring buffer */
+};
 
 enum vx_direction {
 	VX_INSIDE,
@@ -94,6 +102,8 @@ struct vx_control {
 	struct vx_epoch epoch;
 	__u32 rules;           /* VX_RULES_*: protocols that have, or had, a static rule */
 	__u32 ingress_prog_id; /* so that host-wide tracepoints count only our redirects; 0: count none */
+	__u32 egress_prog_id;  /* the same for what the worker injects */
+	__u32 worker_sleeps;   /* the worker waits in poll(2): a ring record has to wake it */
 } __attribute__((aligned(8)));
 
 struct vx_prefix4 {
@@ -210,13 +220,14 @@ enum vx_verdict {
 	VX_VERDICT_WORKER,  /* the exception worker's */
 };
 
-/* In front of every packet handed to the exception worker (XDP metadata; ring buffer record header).
- * The packet starts at an Ethernet header whose addresses are to be filled in. */
+/* In front of every packet handed to the worker (XDP metadata; ring buffer record header). The packet starts at an
+ * Ethernet header; its addresses are to be filled in, but for READY. */
 enum vx_exception_reason {
 	VX_EXCEPTION_NEIGHBOUR,      /* translated; next hop unknown or being resolved */
 	VX_EXCEPTION_TOO_BIG,        /* translated; exceeds the outside MTU, DF clear */
 	VX_EXCEPTION_FRAGMENT_FIRST, /* translated; later fragments of it may be waiting */
 	VX_EXCEPTION_FRAGMENT_LATER, /* not translated; waits for the first */
+	VX_EXCEPTION_READY,          /* complete: only to be sent */
 };
 
 #define VX_EXCEPTION_MAGIC 0x56585831u /* "VXX1": a frame in our socket without it is a broken invariant */
@@ -228,6 +239,28 @@ struct vx_exception {
 	__u8 pad;
 	__be32 original_destination_be; /* before translation: the fragment's key */
 	__be32 new_destination_be;      /* FRAGMENT_FIRST: what the rest gets; 0: unchanged */
+	__u64 started_ns;               /* when XDP saw it, where its latency is measured; else 0 */
+};
+
+/* `injection` in the programs' .bss: what the worker has the outside program send by XDP live frames. */
+#define VX_INJECTION_MAX 1024 /* frames a call */
+
+#define VX_LOOPBACK_IFINDEX 1 /* in every network namespace: include/net/net_namespace.h */
+
+struct vx_chunk {
+	__u8 bytes[VX_FRAME_BYTES];
+};
+
+struct vx_injected {
+	__u32 address; /* in the UMEM */
+	__u32 length;
+};
+
+struct vx_injection {
+	__u32 count;
+	__u32 cursor; /* frames the program has taken */
+	__u64 told;   /* frames whose fate is counted */
+	struct vx_injected frames[VX_INJECTION_MAX];
 };
 
 /* packet_ringbuf: the first and every 1,024th drop of a reason on a CPU, for people. */

@@ -16,6 +16,7 @@
 	X(redirected_bytes, "Bytes of those packets as they leave")                                         \
 	X(forwarded, "Packets the outside driver took")                                                     \
 	X(unreported, "Redirected packets whose fate the kernel did not report: counted as the last one was") \
+	X(injected, "Packets the worker sent many a system call, of those forwarded")                        \
 	X(to_worker, "Packets handed to the exception worker")                                              \
 	X(worker_bytes, "Bytes the exception worker sent")                                                  \
 	X(fragments_extra, "Frames sent beyond the one received, because a packet was fragmented")          \

@@ -23,6 +23,10 @@ DatapathPlan to_datapath_plan(const Napi::Object &plan)
 	out.inside_ifindex = number("insideIfindex");
 	out.outside_ifindex = number("outsideIfindex");
 	out.pin_directory = plan.Get("pinDirectory").ToString().Utf8Value();
+	auto datapath_mode = plan.Get("datapath").ToString().Utf8Value();
+	out.hand_over = datapath_mode == "afxdp"     ? VX_HAND_OVER_SOCKETS
+			: datapath_mode == "ringbuf" ? VX_HAND_OVER_RINGS
+						     : VX_HAND_OVER_EXCEPTIONS;
 	out.plain_ethernet = plan.Get("encapsulation").ToString().Utf8Value() == "ethernet";
 	out.vxlan_port = static_cast<uint16_t>(number("vxlanPort"));
 	if (auto local = records_of<vx_addr>(plan.Get("local")); given("local") && local.size() == 1)

@@ -7,7 +7,7 @@
 
 #include "../../bpf/abi/abi.h"
 
-static_assert(sizeof(vx_counters) == 264);
+static_assert(sizeof(vx_counters) == 272);
 static_assert(offsetof(vx_counters, received) == 0);
 static_assert(sizeof(vx_counters::received) == 8);
 static_assert(offsetof(vx_counters, received_bytes) == 8);
@@ -22,37 +22,39 @@ static_assert(offsetof(vx_counters, forwarded) == 40);
 static_assert(sizeof(vx_counters::forwarded) == 8);
 static_assert(offsetof(vx_counters, unreported) == 48);
 static_assert(sizeof(vx_counters::unreported) == 8);
-static_assert(offsetof(vx_counters, to_worker) == 56);
+static_assert(offsetof(vx_counters, injected) == 56);
+static_assert(sizeof(vx_counters::injected) == 8);
+static_assert(offsetof(vx_counters, to_worker) == 64);
 static_assert(sizeof(vx_counters::to_worker) == 8);
-static_assert(offsetof(vx_counters, worker_bytes) == 64);
+static_assert(offsetof(vx_counters, worker_bytes) == 72);
 static_assert(sizeof(vx_counters::worker_bytes) == 8);
-static_assert(offsetof(vx_counters, fragments_extra) == 72);
+static_assert(offsetof(vx_counters, fragments_extra) == 80);
 static_assert(sizeof(vx_counters::fragments_extra) == 8);
-static_assert(offsetof(vx_counters, originated) == 80);
+static_assert(offsetof(vx_counters, originated) == 88);
 static_assert(sizeof(vx_counters::originated) == 8);
-static_assert(offsetof(vx_counters, translated) == 88);
+static_assert(offsetof(vx_counters, translated) == 96);
 static_assert(sizeof(vx_counters::translated) == 8);
-static_assert(offsetof(vx_counters, checksum_completed) == 96);
+static_assert(offsetof(vx_counters, checksum_completed) == 104);
 static_assert(sizeof(vx_counters::checksum_completed) == 8);
-static_assert(offsetof(vx_counters, cache_misses) == 104);
+static_assert(offsetof(vx_counters, cache_misses) == 112);
 static_assert(sizeof(vx_counters::cache_misses) == 8);
-static_assert(offsetof(vx_counters, dropped) == 112);
+static_assert(offsetof(vx_counters, dropped) == 120);
 static_assert(sizeof(vx_counters::dropped) == 152);
 
-static_assert(sizeof(vx_slot) == 768);
+static_assert(sizeof(vx_slot) == 832);
 static_assert(offsetof(vx_slot, direction) == 0);
-static_assert(sizeof(vx_slot::direction) == 528);
-static_assert(offsetof(vx_slot, latency) == 528);
+static_assert(sizeof(vx_slot::direction) == 544);
+static_assert(offsetof(vx_slot, latency) == 544);
 static_assert(sizeof(vx_slot::latency) == 192);
-static_assert(offsetof(vx_slot, latency_sum_ns) == 720);
+static_assert(offsetof(vx_slot, latency_sum_ns) == 736);
 static_assert(sizeof(vx_slot::latency_sum_ns) == 8);
-static_assert(offsetof(vx_slot, latency_start_ns) == 728);
+static_assert(offsetof(vx_slot, latency_start_ns) == 744);
 static_assert(sizeof(vx_slot::latency_start_ns) == 8);
-static_assert(offsetof(vx_slot, settled) == 736);
+static_assert(offsetof(vx_slot, settled) == 752);
 static_assert(sizeof(vx_slot::settled) == 8);
-static_assert(offsetof(vx_slot, last_fate) == 744);
+static_assert(offsetof(vx_slot, last_fate) == 760);
 static_assert(sizeof(vx_slot::last_fate) == 8);
-static_assert(offsetof(vx_slot, heartbeat) == 752);
+static_assert(offsetof(vx_slot, heartbeat) == 768);
 static_assert(sizeof(vx_slot::heartbeat) == 8);
 
 static_assert(sizeof(vx_addr) == 16);
@@ -65,13 +67,17 @@ static_assert(sizeof(vx_epoch::generation) == 4);
 static_assert(offsetof(vx_epoch, allowlist) == 4);
 static_assert(sizeof(vx_epoch::allowlist) == 4);
 
-static_assert(sizeof(vx_control) == 16);
+static_assert(sizeof(vx_control) == 24);
 static_assert(offsetof(vx_control, epoch) == 0);
 static_assert(sizeof(vx_control::epoch) == 8);
 static_assert(offsetof(vx_control, rules) == 8);
 static_assert(sizeof(vx_control::rules) == 4);
 static_assert(offsetof(vx_control, ingress_prog_id) == 12);
 static_assert(sizeof(vx_control::ingress_prog_id) == 4);
+static_assert(offsetof(vx_control, egress_prog_id) == 16);
+static_assert(sizeof(vx_control::egress_prog_id) == 4);
+static_assert(offsetof(vx_control, worker_sleeps) == 20);
+static_assert(sizeof(vx_control::worker_sleeps) == 4);
 
 static_assert(sizeof(vx_prefix4) == 8);
 static_assert(offsetof(vx_prefix4, length) == 0);
@@ -185,7 +191,7 @@ static_assert(sizeof(vx_rule_memo::has_rule) == 1);
 static_assert(offsetof(vx_rule_memo, pad) == 17);
 static_assert(sizeof(vx_rule_memo::pad) == 3);
 
-static_assert(sizeof(vx_exception) == 16);
+static_assert(sizeof(vx_exception) == 24);
 static_assert(offsetof(vx_exception, magic) == 0);
 static_assert(sizeof(vx_exception::magic) == 4);
 static_assert(offsetof(vx_exception, length) == 4);
@@ -198,6 +204,28 @@ static_assert(offsetof(vx_exception, original_destination_be) == 8);
 static_assert(sizeof(vx_exception::original_destination_be) == 4);
 static_assert(offsetof(vx_exception, new_destination_be) == 12);
 static_assert(sizeof(vx_exception::new_destination_be) == 4);
+static_assert(offsetof(vx_exception, started_ns) == 16);
+static_assert(sizeof(vx_exception::started_ns) == 8);
+
+static_assert(sizeof(vx_chunk) == 4096);
+static_assert(offsetof(vx_chunk, bytes) == 0);
+static_assert(sizeof(vx_chunk::bytes) == 4096);
+
+static_assert(sizeof(vx_injected) == 8);
+static_assert(offsetof(vx_injected, address) == 0);
+static_assert(sizeof(vx_injected::address) == 4);
+static_assert(offsetof(vx_injected, length) == 4);
+static_assert(sizeof(vx_injected::length) == 4);
+
+static_assert(sizeof(vx_injection) == 8208);
+static_assert(offsetof(vx_injection, count) == 0);
+static_assert(sizeof(vx_injection::count) == 4);
+static_assert(offsetof(vx_injection, cursor) == 4);
+static_assert(sizeof(vx_injection::cursor) == 4);
+static_assert(offsetof(vx_injection, told) == 8);
+static_assert(sizeof(vx_injection::told) == 8);
+static_assert(offsetof(vx_injection, frames) == 16);
+static_assert(sizeof(vx_injection::frames) == 8192);
 
 static_assert(sizeof(vx_sample) == 144);
 static_assert(offsetof(vx_sample, time_ns) == 0);

@@ -186,7 +186,7 @@ Result<std::unique_ptr<Datapath>> Datapath::open(const DatapathPlan &plan)
 		return loaded.error();
 	if (auto filled = self->fill_filters(plan); !filled)
 		return filled.error();
-	if (auto made = self->make_exception_rings(); !made)
+	if (auto made = self->make_exception_rings(plan.hand_over); !made)
 		return made.error();
 	if (auto mapped = self->map_slots(); !mapped)
 		return mapped.error();
@@ -212,6 +212,7 @@ Result<void> Datapath::load(const DatapathPlan &plan)
 	if (!skeleton_)
 		return kernel_error("LOAD_FAILED", "open programs");
 	auto *knobs = skeleton_->rodata;
+	knobs->vx_hand_over = plan.hand_over;
 	knobs->vx_plain_ethernet = plan.plain_ethernet;
 	knobs->vx_port_be = htobe16(plan.vxlan_port);
 	knobs->vx_any_vni = !plan.vni_ranges;
@@ -231,6 +232,7 @@ Result<void> Datapath::load(const DatapathPlan &plan)
 		return kernel_error("LOAD_FAILED", "getrandom");
 	bpf_map__set_max_entries(skeleton_->maps.host_cache, static_cast<uint32_t>(cpus) * VX_HOSTS_PER_CPU);
 	bpf_map__set_max_entries(skeleton_->maps.rule_cache, static_cast<uint32_t>(cpus) * VX_RULE_MEMOS_PER_CPU);
+	bpf_map__set_max_entries(skeleton_->maps.umem, plan.umem_chunks);
 	bpf_map__set_max_entries(skeleton_->maps.vni_set, plan.vni_ranges ? (1u << 24) / 64 : 1);
 	if (load_undisturbed(skeleton_)) {
 		bool denied = errno == EPERM || errno == EACCES;
@@ -251,6 +253,16 @@ Result<void> Datapath::map_slots()
 vx_control *Datapath::control()
 {
 	return &skeleton_->bss->control;
+}
+
+vx_injection *Datapath::injection()
+{
+	return &skeleton_->bss->injection;
+}
+
+int Datapath::outside_program_fd() const
+{
+	return bpf_program__fd(skeleton_->progs.vx_egress);
 }
 
 int Datapath::map_fd(const char *name) const
@@ -370,6 +382,10 @@ Result<Attached> Datapath::attach()
 	bpf_prog_info info{};
 	uint32_t length = sizeof(info);
 
+	if (bpf_obj_get_info_by_fd(outside_program_fd(), &info, &length))
+		return kernel_error("ATTACH_FAILED", "read program id");
+	control()->egress_prog_id = info.id;
+	info = {};
 	if (auto adopted = adopt_predecessor(); !adopted)
 		return adopted.error();
 	if (bpf_obj_get_info_by_fd(ingress_fd, &info, &length))
@@ -379,8 +395,7 @@ Result<Attached> Datapath::attach()
 		return done.error();
 	if (auto done = attach_tracepoint(bpf_program__fd(skeleton_->progs.vx_redirect_err), &redirect_err_); !done)
 		return done.error();
-	int egress_fd = bpf_program__fd(skeleton_->progs.vx_egress);
-	if (auto done = attach_xdp(egress_fd, outside_ifindex_, "link_egress", &egress_, &egress_taken); !done)
+	if (auto done = attach_xdp(outside_program_fd(), outside_ifindex_, "link_egress", &egress_, &egress_taken); !done)
 		return Error{done.error().code, "attach to the outside interface", done.error().err, done.error().detail};
 	if (auto done = attach_xdp(ingress_fd, inside_ifindex_, "link_ingress", &ingress_, &attached.took_over); !done)
 		return Error{done.error().code, "attach to the inside interface", done.error().err, done.error().detail};

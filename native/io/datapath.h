@@ -25,6 +25,8 @@ struct DatapathPlan {
 	int inside_ifindex = 0;
 	int outside_ifindex = 0;
 	std::string pin_directory;
+	vx_hand_over hand_over = VX_HAND_OVER_EXCEPTIONS;
+	uint32_t umem_chunks = 1;
 	bool plain_ethernet = false;
 	uint16_t vxlan_port = 0;
 	std::optional<vx_addr> local;
@@ -75,13 +77,15 @@ public:
 	vx_slot *slots() { return slots_; }
 	static constexpr size_t slots_bytes() { return sizeof(vx_slot) * VX_SLOTS_MAX; }
 	vx_control *control();
+	vx_injection *injection();
+	int outside_program_fd() const;
 	int map_fd(const char *name) const;
 
 private:
 	Datapath() = default;
 	Result<void> load(const DatapathPlan &plan);
 	Result<void> fill_filters(const DatapathPlan &plan);
-	Result<void> make_exception_rings();
+	Result<void> make_exception_rings(vx_hand_over hand_over);
 	Result<void> map_slots();
 	Result<int> attach_xdp(int prog_fd, int ifindex, const char *pin, Fd *link, bool *took_over);
 	Result<void> attach_tracepoint(int prog_fd, Fd *link);

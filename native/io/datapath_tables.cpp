@@ -15,6 +15,8 @@
 namespace vx {
 namespace {
 
+constexpr uint32_t kPacketRingBytes = 4 << 20;
+
 template <typename Key>
 Result<Fd> make_table(bpf_map_type type, const char *name, std::span<const uint8_t> keys, uint32_t flags)
 {
@@ -59,13 +61,14 @@ Result<void> Datapath::fill_filters(const DatapathPlan &plan)
 	return {};
 }
 
-Result<void> Datapath::make_exception_rings()
+Result<void> Datapath::make_exception_rings(vx_hand_over hand_over)
 {
+	const uint32_t bytes = hand_over == VX_HAND_OVER_RINGS ? kPacketRingBytes : VX_RING_BYTES;
 	int outer = bpf_map__fd(skeleton_->maps.percpu_ringbufs);
 	auto cpus = static_cast<uint32_t>(libbpf_num_possible_cpus());
 
 	for (uint32_t cpu = 0; cpu < cpus; cpu++) {
-		Fd ring(bpf_map_create(BPF_MAP_TYPE_RINGBUF, "exception_ring", 0, 0, VX_RING_BYTES, nullptr));
+		Fd ring(bpf_map_create(BPF_MAP_TYPE_RINGBUF, "exception_ring", 0, 0, bytes, nullptr));
 		int fd = ring.get();
 
 		if (!ring || bpf_map_update_elem(outer, &cpu, &fd, 0))

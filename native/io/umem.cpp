@@ -1,6 +1,8 @@
 // The memory of the AF_XDP sockets. Used by the worker's thread.
 #include "umem.h"
 
+#include <bpf/bpf.h>
+#include <linux/bpf.h>
 #include <sys/mman.h>
 
 #include <cerrno>
@@ -9,12 +11,15 @@
 
 namespace vx {
 
-Result<Umem> Umem::create(uint32_t frames)
+Result<Umem> Umem::map(int map_fd)
 {
 	Umem umem;
-	umem.frames_ = frames;
-	void *memory =
-		mmap(nullptr, umem.bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	bpf_map_info info{};
+	uint32_t length = sizeof info;
+	if (bpf_obj_get_info_by_fd(map_fd, &info, &length))
+		return Error{"WORKER_FAILED", "read the map umem", errno, ""};
+	const uint32_t frames = umem.frames_ = info.max_entries;
+	void *memory = mmap(nullptr, umem.bytes(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, map_fd, 0);
 	if (memory == MAP_FAILED)
 		return Error{"WORKER_FAILED", "mmap(UMEM)", errno, std::to_string(umem.bytes()) + " bytes"};
 	umem.memory_ = static_cast<uint8_t *>(memory);

@@ -1,5 +1,5 @@
-// The memory that all AF_XDP sockets of a worker share, and the list of its free frames. Made by the starting
-// thread, then used by the worker's thread only.
+// The memory that all AF_XDP sockets of a worker share, and the list of its free frames. The memory is the map `umem`,
+// so that the outside program can read frames (injector.h); the worker's thread has the list.
 #pragma once
 
 #include <cstddef>
@@ -15,7 +15,8 @@ namespace vx {
 
 class Umem {
 public:
-	static Result<Umem> create(uint32_t frames);
+	// The map is mapped whole; it stays the caller's.
+	static Result<Umem> map(int map_fd);
 	Umem(Umem &&other) noexcept;
 	Umem &operator=(Umem &&) = delete;
 	~Umem();

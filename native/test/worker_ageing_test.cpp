@@ -23,7 +23,8 @@ protected:
 	}
 	void open()
 	{
-		auto umem = Umem::create(2048);
+		umem_map_ = make_umem(2048);
+		auto umem = Umem::map(umem_map_.get());
 		auto requests = Netlink::open({});
 		auto reads = Netlink::open({});
 		auto announcements = Netlink::open({RTNLGRP_NEIGH});
@@ -41,7 +42,8 @@ protected:
 		links_ = std::make_unique<Links>(if_nametoindex("in0"), if_nametoindex("out0"),
 						 bpf_map__fd(feeder_->maps.interfaces), *tables_, events_);
 		ASSERT_TRUE(links_->read(*reads, 0));
-		sender_ = std::make_unique<Sender>(*umem_, transmitter_, *links_, requests_, counters());
+		sender_ = std::make_unique<Sender>(*umem_, transmitter_, Injector(-1, no_injection(), &counters()), *links_,
+						   requests_, counters(), events_);
 		neighbours_ = std::make_unique<Neighbours>(*links_, bpf_map__fd(feeder_->maps.neighbours), requests_,
 							   *sender_, *tables_, events_);
 		neighbours_->set_drain([] {});

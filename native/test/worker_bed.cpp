@@ -192,6 +192,18 @@ void WorkerBed::TearDown()
 	home_.enter();
 }
 
+Fd make_umem(uint32_t chunks)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_MMAPABLE);
+	return Fd(bpf_map_create(BPF_MAP_TYPE_ARRAY, "umem", sizeof(uint32_t), sizeof(vx_chunk), chunks, &options));
+}
+
+vx_injection *no_injection()
+{
+	static vx_injection nothing;
+	return &nothing;
+}
+
 void WorkerBed::start_worker(const std::function<void(ExceptionWorkerConfig &)> &adjust)
 {
 	ExceptionWorkerConfig config{};
@@ -211,8 +223,12 @@ void WorkerBed::start_worker(const std::function<void(ExceptionWorkerConfig &)> 
 	config.samples_fd = bpf_map__fd(feeder_->maps.samples);
 	config.control = &feeder_->bss->control;
 	config.slot = &slot_;
+	config.inject_fd = -1;
+	config.injection = no_injection();
 	if (adjust)
 		adjust(config);
+	umem_map_ = make_umem(umem_chunks(config.inside_queues, config.hand_over));
+	config.umem_fd = umem_map_.get();
 	auto started = ExceptionWorker::start(config);
 	ASSERT_TRUE(started) << started.error().op << ": " << strerror(started.error().err);
 	worker_ = std::move(*started);

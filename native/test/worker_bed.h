@@ -35,6 +35,9 @@ private:
 };
 
 void shell(const std::string &command);
+// The map a worker's frames live in, and memory for its outside program's orders.
+Fd make_umem(uint32_t chunks);
+vx_injection *no_injection();
 bool eventually(const std::function<bool()> &condition, double seconds = 3);
 vx_addr address_of(const char *text);
 uint32_t ipv4_be(const char *text);
@@ -86,6 +89,7 @@ protected:
 	worker_feed *feeder_ = nullptr;
 	vx_slot slot_{};
 	std::unique_ptr<ExceptionWorker> worker_;
+	Fd umem_map_;
 
 private:
 	Fd generator_socket_, far_socket_;

@@ -18,7 +18,8 @@ protected:
 	void SetUp() override
 	{
 		WorkerBed::SetUp();
-		auto umem = Umem::create(kFrames);
+		umem_map_ = make_umem(kFrames);
+		auto umem = Umem::map(umem_map_.get());
 		ASSERT_TRUE(umem);
 		umem_ = std::make_unique<Umem>(std::move(*umem));
 		auto receiver = XskReceiver::open(*umem_, if_nametoindex("in0"), 0, 16, -1);

@@ -336,7 +336,7 @@ void XdpBed::apply_ring(const std::string &state)
 		bpf_map_delete_elem(map("percpu_ringbufs"), &cpu);
 	Fd ring(state == "none" ? -1 : bpf_map_create(BPF_MAP_TYPE_RINGBUF, "small_ring", 0, 0, 4096, nullptr));
 	const int fd = ring.get();
-	// A record takes the largest packet's room: one page holds one.
+	// One page.
 	if (state == "small")
 		VX_REQUIRE(bpf_map_update_elem(map("percpu_ringbufs"), &cpu, &fd, 0) == 0);
 	knobs_ = "(changed)";  // the next case starts anew

@@ -1,4 +1,5 @@
-// The exception worker: one pinned native thread that sends what XDP cannot.
+// The worker: one pinned native thread that sends what XDP does not: exceptions, or, in the datapaths afxdp and
+// ringbuf, everything.
 //
 // Made, started and stopped by the gateway object (native/addon) on Node's main thread; everything else in the
 // class runs on the worker's own thread. It owns the routes, the neighbours and the packets that wait for them,
@@ -19,6 +20,10 @@ struct ExceptionWorkerConfig {
 	int inside_ifindex;
 	int outside_ifindex;
 	uint32_t inside_queues;       // sockets are bound to inside queues [0, inside_queues)
+	vx_hand_over hand_over;       // what comes here, and how
+	int umem_fd;                  // ARRAY of vx_chunk, umem_chunks() of them
+	int inject_fd;                // the outside program; -1: AF_XDP sends everything
+	vx_injection *injection;      // mapped .bss of that program
 	int cpu;                      // pinned to it
 	uint32_t batch;               // most packets received from a socket at once
 	bool busy;                    // spin instead of poll(2)
@@ -36,6 +41,9 @@ struct ExceptionWorkerConfig {
 	vx_control *control;          // mapped .bss of the programs; the worker only bumps `generation`, atomically
 	vx_slot *slot;                // this worker's slot of stats_map, mapped
 };
+
+// Chunks of UMEM a worker needs.
+uint32_t umem_chunks(uint32_t inside_queues, vx_hand_over hand_over);
 
 struct WorkerEvent {
 	std::string event;  // names in native/index.d.ts

@@ -10,13 +10,13 @@ Result<std::unique_ptr<Gateway>> Gateway::open(const DatapathPlan &datapath, con
 					       uint32_t inside_queues)
 {
 	std::unique_ptr<Gateway> self(new Gateway);
-	auto opened = Datapath::open(datapath);
-
-	if (!opened)
-		return opened.error();
 	self->plan_ = datapath;
 	self->worker_plan_ = worker;
 	self->inside_queues_ = std::min<uint32_t>(inside_queues, VX_QUEUES_MAX);
+	self->plan_.umem_chunks = umem_chunks(self->inside_queues_, datapath.hand_over);
+	auto opened = Datapath::open(self->plan_);
+	if (!opened)
+		return opened.error();
 	self->datapath_ = std::move(*opened);
 	return self;
 }
@@ -28,6 +28,10 @@ Result<Attached> Gateway::attach()
 	config.inside_ifindex = plan_.inside_ifindex;
 	config.outside_ifindex = plan_.outside_ifindex;
 	config.inside_queues = inside_queues_;
+	config.hand_over = plan_.hand_over;
+	config.umem_fd = datapath_->map_fd("umem");
+	config.inject_fd = plan_.hand_over == VX_HAND_OVER_EXCEPTIONS ? -1 : datapath_->outside_program_fd();
+	config.injection = datapath_->injection();
 	config.cpu = worker_plan_.cpu;
 	config.batch = worker_plan_.batch;
 	config.busy = worker_plan_.busy;

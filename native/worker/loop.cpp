@@ -6,9 +6,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "../core/ip.h"
 #include "clock.h"
@@ -21,7 +23,8 @@ constexpr uint64_t kFinishNsMax = 1000000000;
 constexpr uint32_t kBatchMax = 1024;  // as the configuration's schema has it
 constexpr uint32_t kSamplesMax = VX_RING_BYTES / sizeof(vx_sample);
 constexpr uint32_t kDrainBatchesMax = 64;  // under a flood the rings are never empty
-constexpr uint32_t kBusyPollEvery = 1024;
+constexpr uint32_t kPollEvery = 1024;  // turns that do not sleep: for what is no packet
+constexpr uint64_t kSpinNs = 50000;  // a sleep and a wake-up cost about as much
 
 // A packet whose fate nobody could name any more: the ledger would lie from here on.
 [[noreturn]] void broken(const char *what)
@@ -54,6 +57,11 @@ void Loop::handle(const vx_exception &exception, Frame frame)
 	if (exception.length > frame.length)
 		broken("an exception header that is longer than its packet");
 	frame.length = exception.length;
+	worked_ = true;
+	if (exception.started_ns)
+		sample_started_ns_ = exception.started_ns;
+	if (exception.reason == VX_EXCEPTION_READY)
+		return sender_.send_ready(frame);
 	const uint8_t version = ip_version(umem_.at(frame.address) + kEthernetBytes);
 	const uint32_t header = version == 4 ? kIpv4HeaderBytes : kIpv6HeaderBytes;
 	if ((version != 4 && version != 6) || frame.length < kEthernetBytes + header)
@@ -129,9 +137,21 @@ int Loop::poll_timeout_ms(bool more) const
 	return static_cast<int>(left_ns / 1000000 + 1);
 }
 
-void Loop::wait(bool more)
+void Loop::note_latency()
 {
-	poll(polled_.data(), polled_.size(), config_.busy ? 0 : poll_timeout_ms(more));
+	if (!sample_started_ns_)
+		return;
+	const uint64_t elapsed_ns = now_ns_ - std::exchange(sample_started_ns_, 0);
+	config_.slot->latency_sum_ns += elapsed_ns;
+	config_.slot->latency[std::min<size_t>(std::bit_width(elapsed_ns >> 7), VX_LATENCY_BUCKETS - 1)]++;
+}
+
+void Loop::wait(int timeout_ms)
+{
+	// Set before poll(2) looks at the rings: who reserves a record after that sees it.
+	__atomic_store_n(&config_.control->worker_sleeps, timeout_ms != 0, __ATOMIC_SEQ_CST);
+	poll(polled_.data(), polled_.size(), timeout_ms);
+	__atomic_store_n(&config_.control->worker_sleeps, 0, __ATOMIC_RELAXED);
 	now_ns_ = monotonic_ns();
 	if (polled_[1].revents)
 		follow();
@@ -143,14 +163,21 @@ void Loop::run()
 	next_tick_ns_ = now_ns_ + kTickNs;
 	for (uint32_t turn = 0; !stopping_.load(std::memory_order_relaxed); turn++) {
 		config_.slot->heartbeat++;
-		const bool more = receive_some();
+		bool more = receive_some();
+		while (more && sender_.held() < VX_INJECTION_MAX)
+			more = receive_some();
 		neighbours_.settle(now_ns_);
 		tables_.publish();
 		sender_.flush(now_ns_);
 		// With what has just been sent: nothing would wake a worker whose fill rings are empty.
 		refill();
-		if (!config_.busy || turn % kBusyPollEvery == 0)
-			wait(more);
+		now_ns_ = monotonic_ns();
+		note_latency();
+		if (std::exchange(worked_, false))
+			spin_until_ns_ = now_ns_ + kSpinNs;
+		const bool idle = !config_.busy && now_ns_ >= spin_until_ns_;
+		if (idle || turn % kPollEvery == 0)
+			wait(idle ? poll_timeout_ms(more) : 0);
 		if (now_ns_ >= next_tick_ns_)
 			tick();
 	}

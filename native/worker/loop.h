@@ -53,6 +53,9 @@ private:
 	std::atomic<bool> stopping_{false};
 	uint64_t now_ns_ = 0;
 	uint64_t next_tick_ns_ = 0;
+	uint64_t spin_until_ns_ = 0;
+	bool worked_ = false;  // something was received in this turn
+	uint64_t sample_started_ns_ = 0;  // of a packet whose latency is measured; 0: none
 	bool announcements_lost_ = false;
 	bool rules_changed_ = false;
 	std::mutex snapshot_mutex_;
@@ -68,10 +71,11 @@ private:
 	void refill();
 	void handle_ring_record(const uint8_t *bytes, size_t length);
 	void handle(const vx_exception &exception, Frame frame);
+	void note_latency();
 	void forward(Frame frame);
 
 	int poll_timeout_ms(bool more) const;
-	void wait(bool more);
+	void wait(int timeout_ms);
 	void follow();
 	void dispatch(NetlinkBytes bytes);
 	void catch_up();

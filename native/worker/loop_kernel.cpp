@@ -14,21 +14,30 @@ namespace {
 
 // What can be held (1,024 for neighbours, 1,024 fragments), queued to leave (1,024) and lent to the receive queues.
 constexpr uint32_t kHeldFrames = 3072;
-constexpr uint32_t kReceiveFrames = 1024;
-constexpr uint32_t kReceiveFramesMin = 128;
+constexpr uint32_t kReceiveFrames = 1024, kReceiveAllFrames = 4096;
+constexpr uint32_t kReceiveFramesMin = 128, kReceiveAllFramesMin = 1024;
 
-uint32_t receive_share(uint32_t queues)
+uint32_t receive_share(uint32_t queues, vx_hand_over hand_over)
 {
-	return std::max(kReceiveFrames / std::max(queues, 1u), kReceiveFramesMin);
+	const bool all = hand_over == VX_HAND_OVER_SOCKETS;
+	return std::max((all ? kReceiveAllFrames : kReceiveFrames) / std::max(queues, 1u),
+			all ? kReceiveAllFramesMin : kReceiveFramesMin);
 }
 
 }  // namespace
+
+uint32_t umem_chunks(uint32_t inside_queues, vx_hand_over hand_over)
+{
+	// As many again as are lent, so that the queues have frames while a full turn's are being sent.
+	return kHeldFrames + 2 * inside_queues * receive_share(inside_queues, hand_over);
+}
 
 Loop::Loop(const ExceptionWorkerConfig &config, Umem umem, EventQueue &events)
 	: config_(config), events_(events), umem_(std::move(umem)), tables_(config.control),
 	  links_(static_cast<uint32_t>(config.inside_ifindex), static_cast<uint32_t>(config.outside_ifindex),
 		 config.interface_fd, tables_, events),
-	  sender_(umem_, transmitter_, links_, requests_, config.slot->direction[VX_INSIDE]),
+	  sender_(umem_, transmitter_, Injector(config.inject_fd, config.injection, &config.slot->direction[VX_INSIDE]),
+		  links_, requests_, config.slot->direction[VX_INSIDE], events),
 	  routes_(static_cast<uint32_t>(config.outside_ifindex), config.routes4_fd, config.routes6_fd, tables_, events),
 	  neighbours_(links_, config.neighbours_fd, requests_, sender_, tables_, events),
 	  fragments_(umem_, sender_, config_, [this](Frame frame, uint64_t) { forward(frame); })
@@ -38,7 +47,7 @@ Loop::Loop(const ExceptionWorkerConfig &config, Umem umem, EventQueue &events)
 
 Result<std::unique_ptr<Loop>> Loop::open(const ExceptionWorkerConfig &config, EventQueue &events)
 {
-	auto umem = Umem::create(kHeldFrames + config.inside_queues * receive_share(config.inside_queues));
+	auto umem = Umem::map(config.umem_fd);
 	if (!umem)
 		return umem.error();
 	std::unique_ptr<Loop> self(new Loop(config, std::move(*umem), events));
@@ -79,7 +88,7 @@ Result<void> Loop::open_sockets()
 	receivers_.reserve(config_.inside_queues);
 	for (uint32_t queue = 0; queue < config_.inside_queues; queue++) {
 		auto receiver = XskReceiver::open(umem_, links_.inside().ifindex, queue,
-						  receive_share(config_.inside_queues), shared_fd);
+						  receive_share(config_.inside_queues, config_.hand_over), shared_fd);
 		if (!receiver)
 			return receiver.error();
 		receivers_.push_back(std::move(*receiver));

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <linux/if_ether.h>
 
+#include <bit>
 #include <cerrno>
 #include <cstring>
 
@@ -13,15 +14,27 @@
 namespace vx {
 namespace {
 
+constexpr uint32_t kInjectAtLeast = 32;  // fewer leave sooner by AF_XDP than a call's fixed cost
+constexpr uint64_t kInjectAgainNs = 1000000000;
+constexpr uint32_t kInjectionsRefusedMax = 8;
 constexpr int kKicksWithoutProgress = 16;
 constexpr int kKicksMax = 4096;  // several rings full: refused frames and ones taken back cost a kick each
 constexpr uint64_t kStallNsMax = 1000000000;  // a driver that takes nothing for this long has refused
 
 }  // namespace
 
-Sender::Sender(Umem &umem, XskTransmitter &transmitter, Links &links, Netlink &requests, vx_counters &counters)
-	: umem_(umem), transmitter_(transmitter), links_(links), requests_(requests), counters_(counters)
+Sender::Sender(Umem &umem, XskTransmitter &transmitter, Injector injector, Links &links, Netlink &requests,
+	       vx_counters &counters, EventQueue &events)
+	: umem_(umem), transmitter_(transmitter), links_(links), requests_(requests), counters_(counters),
+	  injector_(injector), events_(events), backlog_(std::bit_ceil(umem.frames())), inject_most_(kInjectAtLeast)
 {
+}
+
+void Sender::send_ready(Frame frame)
+{
+	if (!links_.outside_sends())
+		return drop(frame, VX_DROP_carrier_down);
+	append(frame, kAlone);
 }
 
 void Sender::drop(Frame frame, vx_drop reason)
@@ -51,7 +64,7 @@ void Sender::send(Frame frame, const uint8_t destination_mac[6])
 			return send_fragments(frame);
 		frame.length = kEthernetBytes + length;
 	}
-	backlog_.push_back({frame, kAlone});
+	append(frame, kAlone);
 }
 
 void Sender::send_fragments(Frame frame)
@@ -68,7 +81,7 @@ void Sender::send_fragments(Frame frame)
 		uint8_t *out = umem_.at(address);
 		memcpy(out, bytes, kEthernetBytes);
 		const uint32_t length = fragments.next(out + kEthernetBytes);
-		backlog_.push_back({{address, kEthernetBytes + length}, group});
+		append({address, kEthernetBytes + length}, group);
 	}
 	umem_.put(frame.address);
 }
@@ -128,12 +141,55 @@ void Sender::tell_group(TxFate fate, Group &group)
 	}
 }
 
+// Injects what waits from the oldest on, up to a frame that cannot go that way. False: too few for it.
+bool Sender::inject(uint64_t now_ns)
+{
+	if (!injector_.ready() || transmitter_.queued() || now_ns < inject_after_ns_)
+		return false;
+	uint32_t end = head_;
+	int error = 0;
+	while (end != tail_ && end - head_ < inject_most_ && waiting(end).group == kAlone &&
+	       waiting(end).frame.length <= kInjectBytesMax)
+		end++;
+	if (end - head_ < kInjectAtLeast)
+		return false;
+	for (uint32_t at = head_; at != end; at++)
+		injector_.add(waiting(at).frame.address, waiting(at).frame.length);
+	const uint64_t refused = counters_.dropped[VX_DROP_redirect_error];
+	const uint32_t gone = injector_.run(&error);
+	judge_injection(gone, counters_.dropped[VX_DROP_redirect_error] - refused, error, now_ns);
+	for (uint32_t i = 0; i < gone; i++) {
+		counters_.worker_bytes += waiting(head_).frame.length;
+		umem_.put(waiting(head_++).frame.address);
+	}
+	return gone;
+}
+
+// Whether this way out is there is seen by using it, at first for few frames: a kernel may lack live frames, and a
+// driver redirected ones (as a veth does whose far end has neither XDP nor GRO), which may pass.
+void Sender::judge_injection(uint32_t gone, uint64_t refused, int error, uint64_t now_ns)
+{
+	if (gone && refused < gone) {
+		inject_most_ = VX_INJECTION_MAX;
+		injections_refused_ = 0;
+		return;
+	}
+	if (!gone && (error == EINTR || error == EAGAIN || error == ENOMEM))
+		return;
+	inject_most_ = kInjectAtLeast;
+	inject_after_ns_ = now_ns + kInjectAgainNs;
+	if (injections_refused_++ == 0)
+		events_.push("injection_unavailable", now_ns,
+			     std::string("frames leave one by one: ") +
+				     (gone ? "the outside driver takes no redirected frames" : strerror(error)));
+	if (!gone || injections_refused_ == kInjectionsRefusedMax)
+		injector_.give_up();
+}
+
 void Sender::fill_ring()
 {
-	while (!backlog_.empty() && transmitter_.has_room()) {
-		transmitter_.queue(backlog_.front().frame, backlog_.front().group);
-		backlog_.pop_front();
-	}
+	for (; head_ != tail_ && transmitter_.has_room(); head_++)
+		transmitter_.queue(waiting(head_).frame, waiting(head_).group);
 }
 
 void Sender::flush(uint64_t now_ns)
@@ -142,6 +198,10 @@ void Sender::flush(uint64_t now_ns)
 	refusal_known_ = false;
 	for (int idle = 0, kicks = 0; idle < kKicksWithoutProgress && kicks < kKicksMax; kicks++) {
 		transmitter_.reap(umem_);
+		if (inject(now_ns)) {
+			idle = 0;
+			continue;
+		}
 		fill_ring();
 		if (!backlogged())
 			break;
@@ -174,9 +234,9 @@ void Sender::abandon(vx_drop reason)
 	stalled_since_ns_ = 0;
 	const auto on_fate = [this](TxFate fate, uint32_t length, uint32_t group) { tell(fate, length, group); };
 	transmitter_.take_back(umem_, on_fate);
-	for (; !backlog_.empty(); backlog_.pop_front()) {
-		umem_.put(backlog_.front().frame.address);
-		tell(TxFate::taken_back, 0, backlog_.front().group);
+	for (; head_ != tail_; head_++) {
+		umem_.put(waiting(head_).frame.address);
+		tell(TxFate::taken_back, 0, waiting(head_).group);
 	}
 }
 

@@ -8,13 +8,14 @@ import type { Allowlist } from "./allowlist/edit.js";
 import { VxpipeError } from "./errors.js";
 import { fromNative, type Native } from "./native.js";
 import { slotsBytes } from "./observe.js";
+import type { Placement } from "./statistics.js";
 import type { Action, Datapath } from "./plan.js";
 import { compileRules } from "./rules.js";
 
 export class Applier {
   private made: Gateway | null = null;
-  /** Where the exception worker runs, or ran. */
-  workerCpu = 0;
+  /** What runs, or ran. */
+  placement: Placement = { mode: "xdp", workerCpu: 0 };
   attached: Attached | null = null;
   private bpffs: { pinDirectory: string; mounted: string; bpffs: string } | null = null;
 
@@ -81,7 +82,7 @@ export class Applier {
     if (gateway.counters.byteLength !== slotsBytes) {
       throw new VxpipeError("ABI_MISMATCH", "the packet path and the control plane were built from different sources");
     }
-    this.workerCpu = cpu;
+    this.placement = { mode: rest.datapath, workerCpu: cpu };
   }
 
   private setAllowlist(allowlist: Allowlist | null): Promise<void> {

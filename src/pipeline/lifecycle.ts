@@ -87,7 +87,7 @@ export class Lifecycle {
       endedAt: null,
       statistics: null,
     });
-    const fields = { inside, outside, worker: this.runtime.applier.workerCpu };
+    const fields = { inside, outside, worker: this.runtime.applier.placement.workerCpu };
     events.emit("info", "ready", `forwarding from ${inside} to ${outside}`, fields);
   }
 

@@ -22,6 +22,7 @@ const unreportedAdvice =
 const editsMax = 100;
 
 const levels: Record<string, Level> = {
+  injection_unavailable: "warn",
   neighbour_failed: "warn",
   link_changed: "warn",
   policy_routing: "warn",
@@ -136,7 +137,7 @@ export class Runtime {
   }
 
   private statistics(now: Timed, before: Timed): Statistics {
-    return statisticsOf(now, before, this.started, this.applier.workerCpu);
+    return statisticsOf(now, before, this.started, this.applier.placement);
   }
 
   snapshot(): Snapshot | null {

@@ -1,5 +1,6 @@
 // `vxpipe stats`, the live line and the final statistics as one value, made of two readings. Called once a second and for
 // every request, on the main thread. Pure.
+import type { DatapathPlan } from "xdp-socket";
 import { counters, type CounterName, type DropReason } from "./abi.gen.js";
 import { workerSlot, type DirectionReading, type Reading } from "./observe.js";
 
@@ -26,7 +27,7 @@ export interface WorkerStats {
 }
 
 export interface Statistics {
-  datapath: { mode: "xdp"; attach: "native"; zeroCopy: boolean };
+  datapath: { mode: DatapathPlan["datapath"]; attach: "native"; zeroCopy: boolean };
   uptimeSeconds: number;
   inside: DirectionStats;
   outside: DirectionStats;
@@ -44,8 +45,14 @@ export interface Timed {
   time: number;
 }
 
+/** What runs, and where its worker does. */
+export interface Placement {
+  mode: DatapathPlan["datapath"];
+  workerCpu: number;
+}
+
 /** Rates are those between the two readings. */
-export function statisticsOf(now: Timed, before: Timed, started: number, workerCpu: number): Statistics {
+export function statisticsOf(now: Timed, before: Timed, started: number, { mode, workerCpu }: Placement): Statistics {
   const seconds = Math.max((now.time - before.time) / 1000, 0.001);
   const { inside, outside } = now.reading;
   const rate = (of: (direction: DirectionReading) => number): number =>
@@ -53,7 +60,7 @@ export function statisticsOf(now: Timed, before: Timed, started: number, workerC
   const forwarded = inside.counts.forwarded + outside.counts.forwarded;
   const dropped = inside.droppedTotal + outside.droppedTotal;
   return {
-    datapath: { mode: "xdp", attach: "native", zeroCopy: false },
+    datapath: { mode, attach: "native", zeroCopy: false },
     uptimeSeconds: Math.round((now.time - started) / 100) / 10,
     inside: directionStats(inside),
     outside: directionStats(outside),

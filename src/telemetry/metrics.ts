@@ -103,7 +103,7 @@ function stateMetrics(runtime: Runtime, version: string, gauge: Define): void {
   gauge("cgnat_nat_sessions_active", "NAT sessions", [], () => [{ labels: {}, value: 0 }]);
   gauge("cgnat_port_pool_utilization", "Ports of a public address in use, 0 to 1", ["address"], () => []);
   gauge("vxpipe_info", "Always 1; what runs here", ["version", "datapath"], () => [
-    { labels: { version, datapath: "xdp" }, value: 1 },
+    { labels: { version, datapath: runtime.applier.placement.mode }, value: 1 },
   ]);
   gauge("vxpipe_ready", "1 when packets can flow", [], () => [
     { labels: {}, value: runtime.missing().length === 0 ? 1 : 0 },

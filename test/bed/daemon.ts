@@ -14,6 +14,7 @@ export interface DirectionStats {
   received: number;
   forwarded: number;
   unreported: number;
+  injected: number;
   passed: number;
   pending: number;
   dropped: Record<string, number>;
@@ -29,6 +30,9 @@ export interface Stats {
 }
 
 export type Config = Record<string, unknown>;
+
+/** What is the same whoever sends is tested with each. */
+export const DATAPATHS = ["xdp", "afxdp", "ringbuf"] as const;
 
 /** A configuration for this bed: `overrides` replaces whole sections. */
 export function bedConfig(bed: Bed, overrides: Config = {}): Config {

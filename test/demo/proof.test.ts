@@ -24,8 +24,8 @@ function evidence(): Evidence {
     },
     stats: {
       datapath: { mode: "xdp", attach: "native", zeroCopy: false },
-      inside: { received: 108, forwarded: 87, passed: 5, unreported: 0, pending: 0, dropped },
-      outside: { received: 3, forwarded: 0, passed: 3, unreported: 0, pending: 0, dropped: {} },
+      inside: { received: 108, forwarded: 87, passed: 5, unreported: 0, injected: 0, pending: 0, dropped },
+      outside: { received: 3, forwarded: 0, passed: 3, unreported: 0, injected: 0, pending: 0, dropped: {} },
       originated: 0,
       fragmentsExtra: 2,
       workers: [],

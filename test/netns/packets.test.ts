@@ -9,7 +9,7 @@ import { parse } from "yaml";
 import type { Bed } from "../bed/bed.js";
 import { readPcap } from "../bed/capture.js";
 import { ROOT, run, until } from "../bed/command.js";
-import { type Config, Daemon } from "../bed/daemon.js";
+import { type Config, DATAPATHS, Daemon } from "../bed/daemon.js";
 import { Collector, PYTHON, RawSender } from "./wire.js";
 import { makeWorld } from "./world.js";
 
@@ -108,11 +108,13 @@ describe("a packet case", ROOT_ONLY, () => {
     await run(PYTHON, [join(FOLDER, "generate.py"), "--check"]);
   });
 
-  for (const group of grouped(readCases())) {
-    describe(`with the configuration of ${group[0]?.name}`, () => {
+  for (const [datapath, group] of DATAPATHS.flatMap((one) =>
+    grouped(readCases()).map((cases) => [one, cases] as const),
+  )) {
+    describe(`by ${datapath}, with the configuration of ${group[0]?.name}`, () => {
       let daemon: Daemon;
       before(async () => {
-        daemon = await Daemon.start(bed, group[0]?.config);
+        daemon = await Daemon.start(bed, { ...group[0]?.config, datapath });
       });
       after(async () => {
         assert.deepEqual(await daemon.stop(), { code: 0, signal: null }, daemon.process.stderr);

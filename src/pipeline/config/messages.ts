@@ -14,7 +14,6 @@ export interface SchemaProblem {
 interface Annotated {
   expected?: string;
   refused?: string;
-  refusedValues?: Record<string, string>;
   properties?: Record<string, unknown>;
   type?: string;
 }
@@ -58,8 +57,6 @@ function valueMessage(error: ErrorObject, schema: Annotated): string {
     return `: ${formats[String(error.params["format"])]?.(data) ?? "is wrong"}`.replace(/^: (is|contains) /, " $1 ");
   }
   if (error.keyword === "enum") {
-    const refused = typeof data === "string" ? schema.refusedValues?.[data] : undefined;
-    if (refused !== undefined) return ` ${refused}`;
     const allowed = (error.params["allowedValues"] as unknown[]).map(String);
     const near = typeof data === "string" ? nearest(data, allowed) : null;
     const list = schema.expected ?? orList(allowed);

@@ -6,7 +6,7 @@ const interfaceName = { type: "string", format: "interface", expected: "an inter
 const port = { type: "integer", minimum: 1, maximum: 65535, expected: "a port from 1 to 65535" } as const;
 const flag = { type: "boolean", expected: "true or false" } as const;
 
-const needsWorker = "needs a worker datapath, which this version doesn't have";
+const notYet = "is not in this version";
 
 const inside = {
   type: "object",
@@ -84,14 +84,14 @@ const outside = {
 
 const workers = {
   type: "object",
-  description: "The exception worker, which sends what XDP cannot.",
+  description: "The worker, which sends what XDP does not.",
   additionalProperties: false,
   default: {},
   properties: {
     count: {
       default: "auto",
       enum: ["auto", 1],
-      expected: "auto or 1: the xdp datapath has one worker",
+      expected: "auto or 1: there is one worker",
     },
     cpus: {
       default: "auto",
@@ -100,7 +100,7 @@ const workers = {
       then: {
         minItems: 1,
         maxItems: 1,
-        expected: "auto or a list of one CPU number: the xdp datapath has one worker",
+        expected: "auto or a list of one CPU number: there is one worker",
         items: { type: "integer", minimum: 0, maximum: 127, expected: "a CPU number from 0 to 127" },
       },
       else: { const: "auto", expected: "auto or a list of one CPU number" },
@@ -159,7 +159,7 @@ const nat = {
         },
       },
     },
-    source: { not: {}, refused: `nat.source ${needsWorker}` },
+    source: { not: {}, refused: `nat.source ${notYet}` },
   },
 } as const;
 
@@ -233,11 +233,10 @@ export const schema = {
     outside,
     datapath: {
       default: "auto",
-      enum: ["auto", "xdp"],
-      refusedValues: {
-        afxdp: `afxdp ${needsWorker}`,
-        ringbuf: `ringbuf ${needsWorker}`,
-      },
+      description:
+        "What sends: xdp = XDP itself, a worker only what XDP cannot; afxdp, ringbuf = the worker sends everything, " +
+        "fed by AF_XDP sockets or BPF ring buffers. auto: xdp.",
+      enum: ["auto", "xdp", "afxdp", "ringbuf"],
     },
     workers,
     allowlist,
