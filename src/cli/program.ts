@@ -8,6 +8,7 @@ import { ask } from "./client.js";
 import * as allowlist from "./commands/allowlist.js";
 import { checkFile, printSchema } from "./commands/config.js";
 import * as rules from "./commands/rules.js";
+import { iterationsOf, top } from "./commands/top.js";
 import { fail, print, type Format } from "./output.js";
 import { version } from "./version.js";
 
@@ -69,6 +70,12 @@ function makeProgram(format: Format, done: (code: number) => void): Command {
     const stats = await ask<Statistics>(socketOf(command), "/api/v1/stats");
     print(format, stats, () => statisticsText(stats));
   });
+  leaf(program, "top", "the daemon's rates, once a second until Ctrl-C")
+    .option("-n, --iterations <count>", "stop after so many seconds")
+    .action(async (options: { iterations?: string }, command: Command) => {
+      const iterations = options.iterations === undefined ? null : iterationsOf(options.iterations);
+      done(await top(socketOf(command), format, { iterations }));
+    });
   addAllowlist(program, leaf, socketOf, format);
   addRules(program, leaf, socketOf, format);
   leaf(program, "version", "print the version").action(() => print(format, { version: version() }, () => version()));
