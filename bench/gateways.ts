@@ -5,7 +5,7 @@ import { join } from "node:path";
 
 import { ADDRESS, Bed, MAC } from "../test/bed/bed.js";
 import type { Background } from "../test/bed/command.js";
-import { type Config, Daemon } from "../test/bed/daemon.js";
+import { type Config, Daemon, type DATAPATHS } from "../test/bed/daemon.js";
 import { Bare, Sink, tool } from "../test/bed/tools.js";
 
 /** 324 inner sources, all on the allowlist. */
@@ -205,9 +205,9 @@ export interface Features {
 
 const EVERYTHING: Features = { allowlist: true, rule: true };
 
-/** Ours. */
+/** Ours: by XDP alone on one core, or with the worker on a second one. */
 export class ProductGateway implements Gateway {
-  readonly cores = 1;
+  readonly cores: number;
   daemon: Daemon | null = null;
 
   private constructor(
@@ -215,16 +215,29 @@ export class ProductGateway implements Gateway {
     readonly bed: Bed,
     readonly sink: Sink,
     readonly features: Features,
-  ) {}
+    readonly datapath: (typeof DATAPATHS)[number],
+  ) {
+    this.cores = datapath === "xdp" ? 1 : 2;
+  }
 
   static async make(name = "xdp", features: Features = EVERYTHING, place?: Place): Promise<ProductGateway> {
     const { bed, sink } = place ?? (await makeBed(features.rule ? "translated" : "unchanged"));
     writeFileSync(join(bed.directory, "allowed.txt"), `${allowedSources().join("\n")}\n`);
-    return new ProductGateway(name, bed, sink, features);
+    return new ProductGateway(name, bed, sink, features, "xdp");
   }
 
-  async begin(): Promise<void> {
-    const overrides: Config = { inside: { interface: "in0", vxlan: { port: 4789, vnis: [1] } } };
+  /** The same with the worker sending everything. */
+  static async makeWorker(datapath: "afxdp" | "ringbuf"): Promise<ProductGateway> {
+    const { bed, sink } = await ProductGateway.make();
+    return new ProductGateway(datapath, bed, sink, EVERYTHING, datapath);
+  }
+
+  async begin(purpose: "load" | "latency"): Promise<void> {
+    const overrides: Config = {
+      inside: { interface: "in0", vxlan: { port: 4789, vnis: [1] } },
+      datapath: this.datapath,
+    };
+    if (purpose === "latency") overrides["workers"] = { polling: "busy" };
     if (this.features.allowlist) overrides["allowlist"] = { file: "allowed.txt", match: "either" };
     if (this.features.rule) overrides["nat"] = { destination: [{ protocol: "udp", port: RULE_PORT, to: RULE_TARGET }] };
     this.daemon = await Daemon.start(this.bed, overrides);

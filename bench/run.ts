@@ -65,7 +65,7 @@ async function latencyRound(
 
 /** CPU seconds the daemon uses in a second without traffic. */
 async function idleCost(product: ProductGateway): Promise<number> {
-  await product.begin();
+  await product.begin("load");
   try {
     const pid = product.daemon?.process.pid ?? -1;
     await sleep(2_000); // what starting it costs is not idling
@@ -96,7 +96,10 @@ async function main(): Promise<void> {
   const classic = await ClassicGateway.make();
   const bare = await BareGateway.make("redirect");
   const product = values["peers-only"] ? null : await ProductGateway.make();
-  const gateways: Gateway[] = [...conntrack, ...stateless, forward[0], classic, bare, ...(product ? [product] : [])];
+  const ours = product
+    ? [product, await ProductGateway.makeWorker("afxdp"), await ProductGateway.makeWorker("ringbuf")]
+    : [];
+  const gateways: Gateway[] = [...conntrack, ...stateless, forward[0], classic, bare, ...ours];
   const series = gateways.flatMap((gateway) => SHAPES.map((shape): Series => ({ gateway, shape, samples: [] })));
   const latency = new Map<string, LatencySample[]>();
   const ladder = product ? await Ladder.make(product) : null;
@@ -106,7 +109,7 @@ async function main(): Promise<void> {
         `round ${round + 1} of ${repeats}, ${Math.round((Date.now() - started.getTime()) / 1000)} s\n`,
       );
       await oneRound(gateways, series, seconds, round);
-      await latencyRound([conntrack[0], ...(product ? [product] : [])], latency, seconds);
+      await latencyRound([conntrack[0], ...ours], latency, seconds);
       await ladder?.round(seconds);
     }
     const idle = product ? await idleCost(product) : null;

@@ -121,13 +121,10 @@ int BPF_PROG(vx_devmap_xmit, const struct net_device *from, const struct net_dev
 		refused = ours - taken;
 	slot->settled += taken + refused;
 	inside->forwarded += taken;
-	slot->last_fate = 0;
-	if (refused) {
-		__u32 reason = vx_refusal(to, err);
-
-		inside->dropped[reason] += refused;
-		slot->last_fate = 1 + reason;
-	}
+	if (taken || refused)
+		slot->last_fate = refused > taken ? 1 + vx_refusal(to, err) : 0;
+	if (refused)
+		inside->dropped[vx_refusal(to, err)] += refused;
 	if (!slot->latency_start_ns)
 		return 0;
 	/* One more than the bulk may be on its way: the one that found it full. */

@@ -70,7 +70,7 @@ struct vx_slot {
 	__u64 latency_sum_ns;
 	__u64 latency_start_ns; /* a sample under way on this CPU, 0 = none; XDP and the tracepoint only */
 	__u64 settled;          /* redirected packets whose fate was reported; XDP's tracepoints only */
-	__u64 last_fate;        /* of those, the last one's: 0 forwarded, else 1 + enum vx_drop; the same writers */
+	__u64 last_fate;        /* of those, most of the last bulk's: 0 forwarded, else 1 + enum vx_drop; the same writers */
 	__u64 heartbeat;        /* native threads: loop iterations */
 } __attribute__((aligned(64))); /* no two writers in one cache line */
 

@@ -3,24 +3,18 @@
 //   attach:  tracepoints, outside program, inside program. The tracepoints count nothing but what this inside
 //            program redirected (bpf/losses.bpf.c), so being early costs nothing and being late would lose counts.
 //   takeover: the pinned link gets the new program; after one grace period the old one has settled all it
-//            redirected; only then do the old tracepoints go, and what the old ledger still misses was in the
+//            redirected; then the old tracepoints go, and after another what the old ledger still misses was in the
 //            killed daemon's hands: crash_lost.
 //   stop:    inside program off, one grace period, and every redirected packet has met its tracepoint.
-//   settle:  packets that met none, because the kernel left the tracing program out. A frame is on its way between
-//            redirect and report only within one NAPI poll, which nothing but an interrupt interrupts: whoever runs on
-//            that CPU outside of softirqs sees none, so what is not reported by then never will be.
 #include "datapath.h"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <linux/if_link.h>
-#include <linux/membarrier.h>
-#include <sched.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -34,8 +28,6 @@
 
 namespace vx {
 namespace {
-
-constexpr int kGlances = 1000;
 
 const char *const kPinnedMaps[] = {
 	"stats_map",     "ip_allowlist", "nat_map",  "interface_map", "redirect_map",
@@ -91,84 +83,7 @@ int load_undisturbed(struct datapath *skeleton)
 	return failed;
 }
 
-struct SlotsMapping {
-	vx_slot *slots = nullptr;
-	explicit SlotsMapping(int fd, int protection = PROT_READ)
-	{
-		void *memory = mmap(nullptr, Datapath::slots_bytes(), protection, MAP_SHARED, fd, 0);
-
-		slots = memory == MAP_FAILED ? nullptr : static_cast<vx_slot *>(memory);
-	}
-};
-
-// received less everything that has a fate; what an older build's layout cannot tell is 0.
-uint64_t count_pending(const vx_slot *slots, int direction)
-{
-	uint64_t received = 0, settled = 0;
-
-	for (int i = 0; i < VX_SLOTS_MAX; i++) {
-		const vx_counters &counters = slots[i].direction[direction];
-
-		received += counters.received;
-		settled += counters.passed + counters.forwarded;
-		for (uint64_t dropped : counters.dropped)
-			settled += dropped;
-	}
-	return received > settled ? received - settled : 0;
-}
-
-// Redirected by this CPU and not reported: on their way, or never to be.
-uint64_t count_unreported(const vx_slot &slot)
-{
-	const vx_counters &inside = slot.direction[VX_INSIDE];
-	uint64_t settled, redirected;
-
-	do {
-		settled = __atomic_load_n(&slot.settled, __ATOMIC_ACQUIRE);
-		redirected = __atomic_load_n(&inside.redirected, __ATOMIC_ACQUIRE);
-	} while (settled != __atomic_load_n(&slot.settled, __ATOMIC_ACQUIRE));
-	return redirected - settled - inside.unreported;
-}
-
-// At the end of each NAPI poll nothing is on its way.
-bool seems_settled(const vx_slot &slot)
-{
-	for (int i = 0; i < kGlances; i++)
-		if (!count_unreported(slot))
-			return true;
-	return false;
-}
-
-// Moves the calling thread, and back in the end.
-class Visit {
-public:
-	Visit() { known_ = !sched_getaffinity(0, sizeof(home_), &home_); }
-	~Visit()
-	{
-		if (moved_)
-			sched_setaffinity(0, sizeof(home_), &home_);
-	}
-	bool move_to(int cpu)
-	{
-		cpu_set_t there;
-
-		CPU_ZERO(&there);
-		CPU_SET(static_cast<size_t>(cpu), &there);
-		return known_ && (!sched_setaffinity(0, sizeof(there), &there) && (moved_ = true));
-	}
-
-private:
-	cpu_set_t home_;
-	bool known_, moved_ = false;
-};
-
 }  // namespace
-
-void wait_for_softirqs()
-{
-	if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0))
-		usleep(100'000);  // nohz_full kernels refuse; a softirq lasts milliseconds at most
-}
 
 Result<std::unique_ptr<Datapath>> Datapath::open(const DatapathPlan &plan)
 {
@@ -244,7 +159,7 @@ Result<void> Datapath::load(const DatapathPlan &plan)
 
 Result<void> Datapath::map_slots()
 {
-	slots_ = SlotsMapping(bpf_map__fd(skeleton_->maps.stats_map), PROT_READ | PROT_WRITE).slots;
+	slots_ = map_slots_of(bpf_map__fd(skeleton_->maps.stats_map), PROT_READ | PROT_WRITE);
 	if (!slots_)
 		return kernel_error("MAP_FAILED", "map stats_map");
 	return {};
@@ -347,33 +262,6 @@ Result<void> Datapath::pin_everything()
 	return {};
 }
 
-void Datapath::settle_predecessor(Attached *attached)
-{
-	wait_for_softirqs();
-	old_devmap_xmit_.reset();
-	old_redirect_err_.reset();
-	if (!old_stats_)
-		return;
-	SlotsMapping old(old_stats_.get());
-
-	if (!old.slots)
-		return;
-	for (int direction = 0; direction < VX_DIRECTIONS; direction++) {
-		uint64_t lost = count_pending(old.slots, direction);
-		vx_counters &opening = slots_[VX_CONTROL_SLOT].direction[direction];
-
-		for (int cpu = 0; direction == VX_INSIDE && cpu < VX_CPUS_MAX; cpu++)
-			lost -= std::min(lost, count_unreported(old.slots[cpu]));
-
-		// They were received once and are lost now: both sides of this run's ledger.
-		opening.received += lost;
-		opening.dropped[VX_DROP_crash_lost] += lost;
-		attached->crash_lost[direction] = lost;
-	}
-	munmap(old.slots, slots_bytes());
-	old_stats_.reset();
-}
-
 Result<Attached> Datapath::attach()
 {
 	Attached attached;
@@ -422,24 +310,6 @@ void Datapath::stop_receiving()
 	wait_for_softirqs();
 	receiving_ = false;
 	settle();
-}
-
-void Datapath::settle()
-{
-	const std::lock_guard lock(settling_);
-	Visit visit;
-
-	for (int cpu = 0; cpu < VX_CPUS_MAX; cpu++) {
-		vx_slot &slot = slots_[cpu];
-		vx_counters &settled = slots_[VX_CONTROL_SLOT].direction[VX_INSIDE];
-
-		if (seems_settled(slot) || (receiving_ && !visit.move_to(cpu)))
-			continue;
-		uint64_t count = count_unreported(slot), fate = slot.last_fate;
-
-		slot.direction[VX_INSIDE].unreported += count;
-		(fate ? settled.dropped[fate - 1] : settled.forwarded) += count;
-	}
 }
 
 void Datapath::remove()

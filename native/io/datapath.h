@@ -5,6 +5,7 @@
 // forwarding; the next daemon swaps its own programs in without a gap.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -92,6 +93,7 @@ private:
 	Result<void> pin_everything();
 	Result<void> adopt_predecessor();
 	void settle_predecessor(Attached *attached);
+	void settle_slot(vx_slot &slot, uint64_t count);
 	void bump_generation();
 	void swap_allowlist(uint32_t selector);
 	std::string pin(const char *name) const { return pin_directory_ + "/" + name; }
@@ -104,8 +106,11 @@ private:
 	Fd old_stats_, old_devmap_xmit_, old_redirect_err_;
 	bool pinned_ = false;
 	std::mutex settling_;
-	bool receiving_ = false;
+	std::atomic<bool> receiving_ = false;
 };
+
+// A stats_map; nullptr: errno says why.
+vx_slot *map_slots_of(int map_fd, int protection);
 
 // Returns once every CPU has left the softirq it may have been in: synchronize_rcu() for user space.
 void wait_for_softirqs();

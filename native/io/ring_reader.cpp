@@ -1,50 +1,105 @@
-// Reads BPF ring buffers. Used by the exception worker.
+// Reads BPF ring buffers. Used by the worker.
 #include "ring_reader.h"
 
 #include <bpf/bpf.h>
 #include <fcntl.h>
+#include <linux/bpf.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <utility>
 
 namespace vx {
+namespace {
 
-// A negative answer ends the visit of this ring, after the record.
-int RingReader::visit_record(void *context, void *bytes, size_t length)
+size_t page_bytes()
 {
-	auto *turn = static_cast<Turn *>(context);
-	turn->visit(static_cast<const uint8_t *>(bytes), length);
-	return --turn->left ? 0 : -EAGAIN;
+	return static_cast<size_t>(sysconf(_SC_PAGESIZE));
+}
+
+}  // namespace
+
+Result<RingReader::Ring> RingReader::Ring::map(Fd map, uint32_t bytes)
+{
+	const size_t page = page_bytes();
+	const int fd = map.get();
+	void *consumer = mmap(nullptr, page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	void *producer = mmap(nullptr, page + 2 * size_t{bytes}, PROT_READ, MAP_SHARED, fd, static_cast<off_t>(page));
+	Ring ring(std::move(map), bytes);
+	if (consumer != MAP_FAILED)
+		ring.consumer_ = static_cast<uint64_t *>(consumer);
+	if (producer != MAP_FAILED)
+		ring.producer_ = static_cast<uint8_t *>(producer);
+	if (!ring.consumer_ || !ring.producer_)
+		return Error{"WORKER_FAILED", "mmap(ring buffer)", errno, ""};
+	return ring;
+}
+
+RingReader::Ring::Ring(Ring &&other) noexcept
+	: map_(std::move(other.map_)), bytes_(other.bytes_), consumer_(std::exchange(other.consumer_, nullptr)),
+	  producer_(std::exchange(other.producer_, nullptr))
+{
+}
+
+RingReader::Ring::~Ring()
+{
+	if (consumer_)
+		munmap(consumer_, page_bytes());
+	if (producer_)
+		munmap(producer_, page_bytes() + 2 * size_t{bytes_});
+}
+
+uint32_t RingReader::Ring::consume(uint32_t most, const Visit &visit)
+{
+	const uint8_t *data = producer_ + page_bytes();
+	const uint64_t end = __atomic_load_n(reinterpret_cast<uint64_t *>(producer_), __ATOMIC_ACQUIRE);
+	uint64_t at = *consumer_;
+	uint32_t count = 0;
+	for (; count < most && at < end; count++) {
+		const uint8_t *record = data + (at & (bytes_ - 1));
+		const uint32_t head = __atomic_load_n(reinterpret_cast<const uint32_t *>(record), __ATOMIC_ACQUIRE);
+		if (head & BPF_RINGBUF_BUSY_BIT)
+			break;
+		const uint32_t length = head & ~BPF_RINGBUF_DISCARD_BIT;
+		if (length == head)
+			visit(record + BPF_RINGBUF_HDR_SZ, length);
+		at += (length + BPF_RINGBUF_HDR_SZ + 7) & ~7u;
+	}
+	if (count)
+		__atomic_store_n(consumer_, at, __ATOMIC_RELEASE);
+	return count;
 }
 
 bool RingReader::consume(uint32_t most)
 {
 	bool more = false;
-	for (const auto &ring : rings_) {
-		turn_->left = most;
-		more |= ring_buffer__consume(ring.get()) < 0;
-	}
+	for (Ring &ring : rings_)
+		more |= ring.consume(most, visit_) == most;
 	return more;
 }
 
 Result<void> RingReader::add(Fd map)
 {
+	bpf_map_info info{};
+	uint32_t length = sizeof info;
 	epoll_event readable{.events = EPOLLIN, .data = {}};
-	std::unique_ptr<ring_buffer, Free> ring(ring_buffer__new(map.get(), visit_record, turn_.get(), nullptr));
-	if (!ring)
-		return Error{"WORKER_FAILED", "ring_buffer__new", errno, ""};
+	if (bpf_obj_get_info_by_fd(map.get(), &info, &length))
+		return Error{"WORKER_FAILED", "open ring buffer", errno, ""};
 	if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, map.get(), &readable))
 		return Error{"WORKER_FAILED", "epoll_ctl", errno, "ring buffer"};
-	rings_.push_back(std::move(ring));
-	maps_.push_back(std::move(map));
+	auto ring = Ring::map(std::move(map), info.max_entries);
+	if (!ring)
+		return ring.error();
+	rings_.push_back(std::move(*ring));
 	return {};
 }
 
 Result<RingReader> RingReader::open(int map_fd, Visit visit)
 {
 	RingReader reader;
-	reader.turn_ = std::make_unique<Turn>(Turn{std::move(visit)});
+	reader.visit_ = std::move(visit);
 	reader.epoll_ = Fd(epoll_create1(EPOLL_CLOEXEC));
 	bpf_map_info info{};
 	uint32_t length = sizeof info;

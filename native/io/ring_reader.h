@@ -1,13 +1,14 @@
-// Reads BPF ring buffers: one map, or every map inside an ARRAY_OF_MAPS (percpu_ringbufs). Used by the exception
-// worker: made on the starting thread, then used by its own.
+// Reads BPF ring buffers in place: one map, or every map inside an ARRAY_OF_MAPS (percpu_ringbufs). Used by the worker:
+// made on the starting thread, then used by its own.
+//
+// libbpf tells the producer of each record that is read, and the producer, which looks at that at each reservation, then
+// waits for the cache line each time. Here it is told once a batch. Layout: kernel/bpf/ringbuf.c, Documentation/bpf/
+// ringbuf.rst: a page with the consumer's position, one with the producer's, then the data, mapped twice in a row.
 #pragma once
-
-#include <bpf/libbpf.h>
 
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <vector>
 
 #include "fd.h"
@@ -27,21 +28,27 @@ public:
 	bool consume(uint32_t most = UINT32_MAX);
 
 private:
-	struct Free {
-		void operator()(ring_buffer *ring) const { ring_buffer__free(ring); }
-	};
-	struct Turn {
-		Visit visit;
-		uint32_t left = 0;
+	class Ring {
+	public:
+		static Result<Ring> map(Fd map, uint32_t bytes);
+		Ring(Ring &&other) noexcept;
+		Ring &operator=(Ring &&) = delete;
+		~Ring();
+		uint32_t consume(uint32_t most, const Visit &visit);
+
+	private:
+		explicit Ring(Fd map, uint32_t bytes) : map_(std::move(map)), bytes_(bytes) {}
+		Fd map_;  // epoll watches this descriptor
+		uint32_t bytes_;
+		uint64_t *consumer_ = nullptr;
+		uint8_t *producer_ = nullptr;  // its page, then the data
 	};
 
-	std::unique_ptr<Turn> turn_;  // libbpf keeps its address, so it must not move
+	Visit visit_;
 	Fd epoll_;
-	std::vector<Fd> maps_;  // epoll watches these descriptors
-	std::vector<std::unique_ptr<ring_buffer, Free>> rings_;
+	std::vector<Ring> rings_;
 
 	Result<void> add(Fd map);
-	static int visit_record(void *context, void *bytes, size_t length);
 };
 
 }  // namespace vx

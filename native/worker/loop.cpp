@@ -24,6 +24,7 @@ constexpr uint32_t kBatchMax = 1024;  // as the configuration's schema has it
 constexpr uint32_t kSamplesMax = VX_RING_BYTES / sizeof(vx_sample);
 constexpr uint32_t kDrainBatchesMax = 64;  // under a flood the rings are never empty
 constexpr uint32_t kPollEvery = 1024;  // turns that do not sleep: for what is no packet
+constexpr uint64_t kCountRefusedNs = 5000000;
 constexpr uint64_t kSpinNs = 50000;  // a sleep and a wake-up cost about as much
 
 // A packet whose fate nobody could name any more: the ledger would lie from here on.
@@ -173,11 +174,14 @@ void Loop::run()
 		refill();
 		now_ns_ = monotonic_ns();
 		note_latency();
-		if (std::exchange(worked_, false))
+		const bool worked_now = std::exchange(worked_, false);
+		if (worked_now)
 			spin_until_ns_ = now_ns_ + kSpinNs;
 		const bool idle = !config_.busy && now_ns_ >= spin_until_ns_;
 		if (idle || turn % kPollEvery == 0)
 			wait(idle ? poll_timeout_ms(more) : 0);
+		if (worked_now && now_ns_ >= count_refused_ns_)
+			count_refused();
 		if (now_ns_ >= next_tick_ns_)
 			tick();
 	}
@@ -198,8 +202,10 @@ void Loop::tick()
 	publish_snapshot(true);
 }
 
+// Also between ticks: what the sockets refuse is nobody's until it is counted.
 void Loop::count_refused()
 {
+	count_refused_ns_ = now_ns_ + kCountRefusedNs;
 	auto &dropped = config_.slot->direction[VX_INSIDE].dropped;
 	for (XskReceiver &receiver : receivers_) {
 		const auto [ring_full, fill_empty] = receiver.refused();

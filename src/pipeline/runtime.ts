@@ -41,6 +41,7 @@ export class Runtime {
   private turn: Promise<unknown> = Promise.resolve();
   private edits: string[] = [];
   private settling = false;
+  private warned = false;
   readonly started = performance.now();
 
   constructor(
@@ -100,7 +101,7 @@ export class Runtime {
   /** Once a second: takes the sample that rates are made of, and what the native threads have to tell. */
   tick(): Statistics {
     this.drainEvents();
-    void this.settle();
+    this.settle().catch((error: unknown) => this.events.emit("error", "settle_failed", String(error)));
     this.before = this.latest;
     this.latest = { reading: this.reading(), time: performance.now() };
     if (this.latest.reading.heartbeat !== this.heartbeat.count) {
@@ -113,10 +114,18 @@ export class Runtime {
   private async settle(): Promise<void> {
     if (this.phase !== "running" || this.settling) return;
     this.settling = true;
-    await this.applier.gateway.settle().finally(() => (this.settling = false));
-    const { unreported } = this.reading().inside.counts;
-    if (unreported > 0 && this.latest.reading.inside.counts.unreported === 0)
-      this.events.emit("warn", "fates_unreported", unreportedAdvice);
+    try {
+      await this.applier.gateway.settle();
+    } finally {
+      this.settling = false;
+    }
+    this.warnOfUnreported(this.reading());
+  }
+
+  private warnOfUnreported({ inside }: Reading): void {
+    if (inside.counts.unreported === 0 || this.warned) return;
+    this.warned = true;
+    this.events.emit("warn", "fates_unreported", unreportedAdvice);
   }
 
   /** Counters of now, rates of the last full second. */
@@ -132,6 +141,7 @@ export class Runtime {
   /** The whole run: rates are averages. */
   finish(counters: Uint8Array): Statistics {
     this.final = readCounters(counters.buffer);
+    this.warnOfUnreported(this.final);
     const zero = { reading: readCounters(new ArrayBuffer(slotsBytes)), time: this.started };
     return this.statistics({ reading: this.final, time: performance.now() }, zero);
   }
