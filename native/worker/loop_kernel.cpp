@@ -14,7 +14,7 @@ namespace {
 
 // What can be held (1,024 for neighbours, 1,024 fragments), queued to leave (1,024) and lent to the receive queues.
 constexpr uint32_t kHeldFrames = 3072;
-constexpr uint32_t kReceiveFrames = 1024, kReceiveAllFrames = 4096;
+constexpr uint32_t kReceiveFrames = 1024, kReceiveAllFrames = 8192;
 constexpr uint32_t kReceiveFramesMin = 128, kReceiveAllFramesMin = 1024;
 
 uint32_t receive_share(uint32_t queues, vx_hand_over hand_over)

@@ -48,6 +48,7 @@ async function ping(bed: Bed): Promise<Evidence["pings"]> {
 }
 
 export async function realTraffic(bed: Bed): Promise<Pick<Evidence, "transfers" | "pings">> {
-  const transfers = [...(await udp(bed)), await tcp(bed)];
-  return { transfers, pings: await ping(bed) };
+  // First what is slow: the next hop is found meanwhile, and 64 packets at most wait for that.
+  const pings = await ping(bed);
+  return { pings, transfers: [...(await udp(bed)), await tcp(bed)] };
 }
