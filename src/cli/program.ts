@@ -7,6 +7,7 @@ import { statisticsText } from "../telemetry/report.js";
 import { ask } from "./client.js";
 import * as allowlist from "./commands/allowlist.js";
 import { checkFile, printSchema } from "./commands/config.js";
+import { doctor } from "./commands/doctor.js";
 import * as rules from "./commands/rules.js";
 import { iterationsOf, top } from "./commands/top.js";
 import { fail, print, type Format } from "./output.js";
@@ -76,6 +77,9 @@ function makeProgram(format: Format, done: (code: number) => void): Command {
       const iterations = options.iterations === undefined ? null : iterationsOf(options.iterations);
       done(await top(socketOf(command), format, { iterations }));
     });
+  leaf(program, "doctor [iface]", "what this host and its interfaces can do, and what to tune; asks no daemon").action(
+    async (iface: string | undefined) => done(await doctor(iface, format)),
+  );
   addAllowlist(program, leaf, socketOf, format);
   addRules(program, leaf, socketOf, format);
   leaf(program, "version", "print the version").action(() => print(format, { version: version() }, () => version()));

@@ -60,6 +60,7 @@ const kinds = {
   },
   INTERFACE_MISSING: { exit: exit.failed, hint: "See what this host has: ip -brief link." },
   INTERFACE_SAME: { exit: exit.failed, hint: "inside and outside must be two interfaces." },
+  INTERFACE_UNKNOWN: { exit: exit.notFound, hint: "See what this host has: ip -brief link." },
   KERNEL_TOO_OLD: { exit: exit.failed, hint: "Boot Linux 6.1 or newer." },
   LEDGER_UNBALANCED: { exit: exit.failed, hint: "This is a defect: keep the final statistics and report them." },
   LOAD_FAILED: { exit: exit.failed, hint: "The kernel refused the XDP programs; the detail is the kernel's own." },

@@ -1,0 +1,120 @@
+// What ethtool, xdp-loader and /proc print, as values. Text, because ethtool's JSON lacks half of it in the versions
+// around. Called by collect.ts. Pure: what is not there becomes null or nothing.
+import { cpuList } from "../injector/placement.js";
+import type { Amount, Feature, InterfaceFacts } from "./facts.js";
+
+function numberIn(text: string, name: string): number | null {
+  const found = new RegExp(`^${name}:\\s*(\\d+)`, "m").exec(text)?.[1];
+  return found === undefined ? null : Number(found);
+}
+
+function amount(text: string, name: string): Amount | null {
+  const [maxima = "", current = ""] = text.split(/^Current hardware settings:/m);
+  const max = numberIn(maxima, name);
+  const now = numberIn(current, name);
+  return max === null || now === null || max === 0 ? null : { now, max };
+}
+
+/** `ethtool -l` */
+export function channelsOf(text: string): InterfaceFacts["channels"] {
+  const combined = amount(text, "Combined");
+  if (combined !== null) return { ...combined, kind: "combined" };
+  const rx = amount(text, "RX");
+  return rx === null ? null : { ...rx, kind: "rx" };
+}
+
+/** `ethtool -g` */
+export function rxRingOf(text: string): Amount | null {
+  return amount(text, "RX");
+}
+
+/** `ethtool -i` */
+export function driverOf(text: string): { driver: string | null; version: string | null } {
+  const of = (name: string): string | null => new RegExp(`^${name}: *(\\S+)`, "m").exec(text)?.[1] ?? null;
+  return { driver: of("driver"), version: of("version") };
+}
+
+const featuresLookedAt = new Set(["generic-receive-offload", "large-receive-offload", "rx-gro-hw", "rx-vlan-offload"]);
+
+/** `ethtool -k`: the few of its many that matter here. */
+export function featuresOf(text: string): Record<string, Feature> | null {
+  const lines = [...text.matchAll(/^\s*([a-z0-9-]+): (on|off)( \[fixed\])?/gm)];
+  const known = lines.filter(([, name = ""]) => featuresLookedAt.has(name));
+  if (known.length === 0) return null;
+  return Object.fromEntries(
+    known.map(([, name = "", value, fixed]) => [name, { on: value === "on", fixed: fixed !== undefined }]),
+  );
+}
+
+/** `ethtool -x` */
+export function rssOf(text: string): InterfaceFacts["rss"] {
+  const queues = /with (\d+) RX ring/.exec(text)?.[1];
+  const rows = [...text.matchAll(/^\s*\d+: +((?:\d+ *)+)$/gm)];
+  if (queues === undefined || rows.length === 0) return null;
+  return { queues: Number(queues), used: new Set(rows.flatMap(([, row = ""]) => row.trim().split(/ +/))).size };
+}
+
+/** `ethtool -n IFACE rx-flow-hash udp4` */
+export function udpHashOf(text: string): string[] | null {
+  const fields = /fields for computing Hash flow key:\n([\s\S]*)/.exec(text.replace("use these fields", "fields"))?.[1];
+  const names = (fields ?? "").split("\n").map((line) => line.trim());
+  const known = names.filter((name) => name !== "" && name !== "None");
+  return known.length === 0 ? null : known;
+}
+
+/** `ethtool -S`: what ENA counts when an instance has used up what it may. */
+export function allowanceExceededOf(text: string): Record<string, number> {
+  const lines = [...text.matchAll(/^\s*(\w+_allowance_exceeded): (\d+)$/gm)];
+  return Object.fromEntries(lines.map(([, name = "", value]) => [name, Number(value)]));
+}
+
+/** `xdp-loader features` */
+export function xdpFeaturesOf(text: string): Record<string, boolean> | null {
+  const lines = [...text.matchAll(/NETDEV_XDP_ACT_(\w+):\s*(yes|no)/g)];
+  return lines.length === 0 ? null : Object.fromEntries(lines.map(([, name = "", value]) => [name, value === "yes"]));
+}
+
+/** Number and label of every line of /proc/interrupts that has a number. */
+export function interruptLabels(text: string): Map<number, string> {
+  const header = text.split("\n", 1)[0] ?? "";
+  const cpus = header.split(/\s+/).filter((word) => word.startsWith("CPU")).length;
+  const lines = [...text.matchAll(/^\s*(\d+): +(.*)$/gm)];
+  // After the counts: the controller, its line, the label.
+  return new Map(
+    lines.map(([, number, rest = ""]) => [
+      Number(number),
+      rest
+        .trim()
+        .split(/\s+/)
+        .slice(cpus + 2)
+        .join(" "),
+    ]),
+  );
+}
+
+/** Interrupts that tell of the device, not of its packets. */
+export function isForPackets(label: string): boolean {
+  return label !== "" && !/config|mgmnt|mgmt|async|control|ctrl|aenq|cmd|fault/i.test(label);
+}
+
+export function cpusOf(text: string): number[] {
+  return /^\d/.test(text.trim()) ? cpuList(text.trim()) : [];
+}
+
+/** Mount points of one type in /proc/self/mounts. */
+export function mountsOf(text: string, type: string): string[] {
+  const lines = text.split("\n").map((line) => line.split(" "));
+  return lines.filter(([, , is]) => is === type).map(([, where = ""]) => where);
+}
+
+/** /proc/self/limits */
+export function memlockOf(text: string): number | null {
+  const soft = /^Max locked memory +(\S+)/m.exec(text)?.[1];
+  if (soft === undefined) return null;
+  return soft === "unlimited" ? Infinity : Number(soft);
+}
+
+/** /proc/self/status */
+export function capabilitiesOf(text: string): bigint {
+  return BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(text)?.[1] ?? "0"}`);
+}

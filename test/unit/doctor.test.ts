@@ -1,0 +1,322 @@
+// What `vxpipe doctor` makes of facts: an ENA, a veth, a virtio, a down interface, a host that lacks something. The texts
+// of tools are as they print them.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { doctorText } from "../../src/cli/commands/doctor.js";
+import { collectHost, collectInterface, Tools } from "../../src/doctor/collect.js";
+import { adviseDatapath } from "../../src/doctor/datapath.js";
+import type { Finding, HostFacts, InterfaceFacts } from "../../src/doctor/facts.js";
+import { capabilitiesWanted, hostFindings } from "../../src/doctor/host.js";
+import { interfaceFindings } from "../../src/doctor/interface.js";
+import * as parse from "../../src/doctor/parse.js";
+import { VxpipeError } from "../../src/pipeline/errors.js";
+
+const channelsText = (max: number, now: number): string => `Channel parameters for ens5:
+Pre-set maximums:
+RX:		n/a
+TX:		n/a
+Other:		n/a
+Combined:	${max}
+Current hardware settings:
+RX:		n/a
+TX:		n/a
+Other:		n/a
+Combined:	${now}
+`;
+
+const ringText = `Ring parameters for ens5:
+Pre-set maximums:
+RX:		16384
+RX Mini:	n/a
+RX Jumbo:	n/a
+TX:		1024
+Current hardware settings:
+RX:		1024
+RX Mini:	n/a
+RX Jumbo:	n/a
+TX:		1024
+`;
+
+const featuresText = `Features for ens5:
+rx-checksumming: on
+	tx-checksum-ipv4: on
+generic-receive-offload: on
+large-receive-offload: off [fixed]
+rx-vlan-offload: off [fixed]
+rx-gro-hw: off [fixed]
+`;
+
+const rssText = `RX flow hash indirection table for ens5 with 4 RX ring(s):
+    0:      0     1     2     3     0     1     2     3
+    8:      0     1     2     3     0     1     2     3
+RSS hash key:
+6d:5a:56:da
+RSS hash function:
+    toeplitz: on
+`;
+
+const udpHashText = `UDP over IPV4 flows use these fields for computing Hash flow key:
+IP SA
+IP DA
+L4 bytes 0 & 1 [TCP/UDP src port]
+L4 bytes 2 & 3 [TCP/UDP dst port]
+
+`;
+
+const interruptsText = `           CPU0       CPU1       CPU2       CPU3
+ 24:          1          0          0          0   IO-APIC   5-edge      ACPI:Ged
+ 27:          3          0          0          0   PCI-MSI 81920-edge      ena-mgmnt@pci:0000:00:05.0
+ 28:       1000          0          0          0   PCI-MSI 81921-edge      ens5-Tx-Rx-0
+NMI:          0          0          0          0   Non-maskable interrupts
+`;
+
+/** ENA as on an instance with eight queues of which four are on, tuned well. */
+const ena: InterfaceFacts = {
+  name: "ens5",
+  driver: "ena",
+  driverVersion: "6.1.0-18-cloud-amd64",
+  mtu: 1500,
+  up: true,
+  carrier: true,
+  channels: parse.channelsOf(channelsText(8, 4)),
+  rxRing: { now: 16384, max: 16384 },
+  features: parse.featuresOf(featuresText),
+  rss: parse.rssOf(rssText),
+  udpHash: parse.udpHashOf(udpHashText),
+  xdpFeatures: null,
+  xdp: null,
+  interrupts: [0, 1, 2, 3].map((queue) => ({ number: 28 + queue, label: `ens5-Tx-Rx-${queue}`, cpus: [queue] })),
+  allowanceExceeded: {},
+};
+
+const veth: InterfaceFacts = {
+  ...ena,
+  name: "in0",
+  driver: "veth",
+  driverVersion: "1.0",
+  channels: { now: 1, max: 2, kind: "rx" },
+  rxRing: null,
+  rss: null,
+  udpHash: null,
+  interrupts: [],
+  farEnd: null,
+};
+
+const host: HostFacts = {
+  kernel: "6.1.0-18-cloud-amd64",
+  btf: true,
+  bpffs: ["/sys/fs/bpf"],
+  uid: 0,
+  capabilities: (1n << 41n) - 1n,
+  memlock: 8 << 20,
+  jit: 1,
+  cpus: [0, 1, 2, 3, 4, 5, 6, 7],
+  missingTools: [],
+};
+
+function of(facts: InterfaceFacts, topic: string, cpus: readonly number[] = host.cpus): Finding {
+  const found = interfaceFindings(facts, cpus).find((finding) => finding.topic === topic);
+  assert.ok(found !== undefined, `nothing said of ${topic}`);
+  return found;
+}
+
+function told(findings: readonly Finding[], level: Finding["level"]): string[] {
+  return findings.filter((finding) => finding.level === level).map(({ topic }) => topic);
+}
+
+test("a tuned ENA on a proper host has nothing but ok", () => {
+  const findings = [...hostFindings(host), ...interfaceFindings(ena, host.cpus)];
+  assert.deepEqual(
+    findings.filter(({ level }) => level !== "ok"),
+    [],
+  );
+});
+
+test("ENA's MTU may be 3498 and not 3499, and the command that lowers it is told", () => {
+  assert.equal(of({ ...ena, mtu: 3498 }, "MTU").level, "ok");
+  const { level, message, command } = of({ ...ena, mtu: 3499 }, "MTU");
+  assert.deepEqual([level, command], ["problem", "ip link set dev ens5 mtu 3498"]);
+  assert.match(message, /3499 is above 3498/);
+});
+
+test("a big MTU of an unknown driver is a note, for only the driver knows", () => {
+  assert.equal(of({ ...ena, driver: "newnic", mtu: 9000 }, "MTU").level, "note");
+  assert.equal(of({ ...ena, driver: "newnic" }, "driver").level, "note");
+});
+
+test("more than half of ENA's queues is a problem, but not with the driver that lifted it", () => {
+  const many = { ...ena, channels: parse.channelsOf(channelsText(8, 5)) };
+  assert.deepEqual([of(many, "queues").level, of(many, "queues").command], ["problem", "ethtool -L ens5 combined 4"]);
+  assert.equal(of({ ...many, driverVersion: "2.16.9g" }, "queues").level, "problem");
+  assert.equal(of({ ...many, driverVersion: "2.17.0g" }, "queues").level, "ok");
+  assert.equal(of({ ...many, driver: "ixgbe" }, "queues").level, "ok");
+  const single = of({ ...ena, channels: { now: 1, max: 1, kind: "combined" } }, "queues");
+  assert.deepEqual([single.level, single.command], ["problem", undefined]);
+});
+
+test("an interface that is down is a problem, and so is one without carrier", () => {
+  const down = of({ ...ena, up: false, carrier: false }, "carrier");
+  assert.deepEqual([down.level, down.command], ["problem", "ip link set dev ens5 up"]);
+  assert.match(of({ ...ena, carrier: false }, "carrier").message, /no carrier/);
+});
+
+test("what merges packets before XDP is a problem; GRO, which comes after it, is not", () => {
+  const features = { ...ena.features, "large-receive-offload": { on: true, fixed: false } };
+  const { level, command } = of({ ...ena, features }, "offloads");
+  assert.deepEqual([level, command], ["problem", "ethtool -K ens5 lro off"]);
+  const fixed = of({ ...ena, features: { "rx-gro-hw": { on: true, fixed: true } } }, "offloads");
+  assert.deepEqual([fixed.level, fixed.command], ["problem", undefined]);
+  const tags = of({ ...ena, features: { "rx-vlan-offload": { on: true, fixed: false } } }, "offloads");
+  assert.deepEqual([tags.level, tags.command], ["note", "ethtool -K ens5 rxvlan off"]);
+});
+
+test("only somebody else's XDP program is a problem", () => {
+  const attached = (xdp: InterfaceFacts["xdp"]): Finding => of({ ...ena, xdp }, "XDP program");
+  assert.equal(attached({ mode: "native", id: 7, name: "vx_ingress" }).level, "ok");
+  assert.equal(attached({ mode: "native", id: 7, name: null }).level, "note");
+  const foreign = attached({ mode: "native", id: 7, name: "xdp_dispatcher" });
+  assert.deepEqual([foreign.level, foreign.command], ["problem", "ip link set dev ens5 xdpdrv off"]);
+  assert.equal(attached({ mode: "generic", id: 7, name: "x" }).command, "ip link set dev ens5 xdpgeneric off");
+});
+
+test("a veth's far end needs XDP or GRO, which is advice", () => {
+  const far = { name: "out1", mtu: 1500, gro: false, xdp: false };
+  assert.equal(of(veth, "far end").level, "note");
+  const bare = of({ ...veth, farEnd: far }, "far end");
+  assert.deepEqual([bare.level, bare.command], ["note", "ethtool -K out1 gro on"]);
+  assert.equal(of({ ...veth, farEnd: { ...far, gro: true } }, "far end").level, "ok");
+  assert.equal(of({ ...veth, farEnd: { ...far, xdp: true } }, "far end").level, "ok");
+  assert.deepEqual(told(interfaceFindings(veth, host.cpus), "problem"), []);
+});
+
+test("of a veth the far end's MTU counts", () => {
+  const farEnd = { name: "out1", mtu: 3507, gro: true, xdp: false };
+  assert.equal(of({ ...veth, farEnd }, "MTU").command, "ip link set dev out1 mtu 3506");
+  assert.equal(of({ ...veth, mtu: 9000, farEnd: { ...farEnd, mtu: 3506 } }, "MTU").level, "ok");
+});
+
+test("queues that RSS leaves out, and tunnels it cannot tell apart, are told with the command", () => {
+  assert.equal(of({ ...ena, rss: { queues: 4, used: 2 } }, "RSS").command, "ethtool -X ens5 equal 4");
+  const coarse = of({ ...ena, udpHash: ["IP SA", "IP DA"] }, "RSS");
+  assert.deepEqual([coarse.level, coarse.command], ["note", "ethtool -N ens5 rx-flow-hash udp4 sdfn"]);
+});
+
+test("the CPUs free of interrupts are named, and a worker among interrupts is sent to one", () => {
+  assert.match(of(ena, "interrupts").message, /on CPU 0, 1, 2, 3; free of them: CPU 4, 5, 6, 7$/);
+  assert.match(of(ena, "worker").message, /CPU 7, which is free/);
+  const last = ena.interrupts.map((interrupt) => ({ ...interrupt, cpus: [interrupt.number - 24] }));
+  const moved = of({ ...ena, interrupts: last }, "worker");
+  assert.equal(moved.level, "note");
+  assert.match(moved.message, /workers: \{ cpus: \[3\] \}/);
+  assert.match(of(ena, "worker", [0, 1]).message, /no CPU is free/);
+});
+
+test("interrupts that all are on one CPU get a command that spreads them and leaves the worker's CPU", () => {
+  const interrupts = ena.interrupts.map((interrupt) => ({ ...interrupt, cpus: [0] }));
+  const { level, command } = of({ ...ena, interrupts }, "interrupts", [0, 1, 2]);
+  assert.equal(level, "note");
+  assert.deepEqual(command?.split("; "), [
+    "echo 0 > /proc/irq/28/smp_affinity_list",
+    "echo 1 > /proc/irq/29/smp_affinity_list",
+    "echo 0 > /proc/irq/30/smp_affinity_list",
+    "echo 1 > /proc/irq/31/smp_affinity_list",
+  ]);
+});
+
+test("a short ring and an exceeded allowance are notes", () => {
+  const findings = interfaceFindings(
+    { ...ena, rxRing: { now: 1024, max: 16384 }, allowanceExceeded: { pps_allowance_exceeded: 5 } },
+    host.cpus,
+  );
+  assert.deepEqual(told(findings, "note"), ["receive ring", "allowance"]);
+});
+
+test("what xdp-loader says of an interface goes before what its driver is known for", () => {
+  const refused = { ...ena, xdpFeatures: { BASIC: false, NDO_XMIT: false } };
+  assert.equal(of(refused, "driver").level, "problem");
+  assert.match(adviseDatapath([refused]).why, /ens5 cannot, and no datapath starts there/);
+  // Without a program a "no" may become a "yes" with one.
+  const bare = { ...ena, xdpFeatures: { BASIC: true, NDO_XMIT: false } };
+  assert.equal(of(bare, "driver").level, "ok");
+  const oneWay = { ...bare, xdp: { mode: "native", id: 7, name: "vx_egress" } as const };
+  assert.equal(of(oneWay, "driver").level, "note");
+  assert.match(adviseDatapath([oneWay]).why, /choose afxdp/);
+  assert.equal(of({ ...ena, driver: "dummy" }, "driver").level, "problem");
+});
+
+test("auto is xdp, and the other datapaths are named with what they are for", () => {
+  const { auto, others } = adviseDatapath([ena, veth]);
+  assert.deepEqual([auto, others.map(({ name }) => name)], ["xdp", ["afxdp", "ringbuf"]]);
+});
+
+test("a host that lacks what vxpipe needs has a problem for each", () => {
+  const lacking = { ...host, kernel: "5.15.0", btf: false, jit: 0, capabilities: 0n };
+  assert.deepEqual(told(hostFindings(lacking), "problem"), ["kernel", "BTF", "JIT", "capabilities"]);
+  assert.deepEqual(told(hostFindings(lacking), "note"), ["locked memory"]);
+  assert.equal(told(hostFindings({ ...host, kernel: "7.0.1" }), "problem").length, 0);
+});
+
+test("to a user without rights the missing ones are a note", () => {
+  const user = { ...host, uid: 1000, capabilities: 0n, jit: null, memlock: Infinity };
+  assert.deepEqual(told(hostFindings(user), "problem"), []);
+  assert.deepEqual(told(hostFindings(user), "note"), ["JIT", "capabilities"]);
+});
+
+test("a tool that is not there and a bpffs that is not mounted are notes with a command", () => {
+  const notes = hostFindings({ ...host, bpffs: [], missingTools: ["ethtool"] }).filter(({ level }) => level === "note");
+  assert.deepEqual(
+    notes.map(({ command }) => command),
+    ["mount -t bpf bpf /sys/fs/bpf", "apt-get install ethtool"],
+  );
+});
+
+test("the capabilities looked for are those the daemon asks for", () => {
+  const { hint } = new VxpipeError("CAPABILITY_MISSING", "x");
+  assert.deepEqual(hint.match(/CAP_\w+/g)?.sort(), Object.keys(capabilitiesWanted).sort());
+});
+
+test("what tools print is understood, and what they do not know is null", () => {
+  assert.deepEqual(ena.channels, { now: 4, max: 8, kind: "combined" });
+  assert.deepEqual(parse.rxRingOf(ringText), { now: 1024, max: 16384 });
+  assert.deepEqual(ena.features?.["large-receive-offload"], { on: false, fixed: true });
+  assert.deepEqual(ena.rss, { queues: 4, used: 4 });
+  assert.equal(ena.udpHash?.length, 4);
+  assert.equal(parse.udpHashOf("UDP over IPV4 flows use these fields for computing Hash flow key:\nNone\n\n"), null);
+  const unsupported = "RX flow hash indirection table for eth0 with 1 RX ring(s):\nOperation not supported\n";
+  for (const nothing of [parse.channelsOf(""), parse.rxRingOf(""), parse.featuresOf(""), parse.rssOf(unsupported)])
+    assert.equal(nothing, null);
+  const veths = channelsText(0, 0).replaceAll("RX:\t\tn/a", "RX:\t\t2").replaceAll("Combined:\t0", "Combined:\tn/a");
+  assert.deepEqual(parse.channelsOf(veths), { now: 2, max: 2, kind: "rx" });
+  assert.deepEqual(parse.driverOf("driver: ena\nversion: 2.13.0g\nfirmware-version: \n"), {
+    driver: "ena",
+    version: "2.13.0g",
+  });
+  assert.deepEqual(parse.allowanceExceededOf("     tx_timeout: 0\n     pps_allowance_exceeded: 12\n"), {
+    pps_allowance_exceeded: 12,
+  });
+  assert.deepEqual(parse.xdpFeaturesOf("NETDEV_XDP_ACT_BASIC:\t\tyes\nNETDEV_XDP_ACT_NDO_XMIT:\tno\n"), {
+    BASIC: true,
+    NDO_XMIT: false,
+  });
+  const labels = parse.interruptLabels(interruptsText);
+  assert.deepEqual([labels.get(28), labels.size], ["ens5-Tx-Rx-0", 3]);
+  assert.deepEqual([...labels.values()].filter(parse.isForPackets), ["ACPI:Ged", "ens5-Tx-Rx-0"]);
+  assert.equal(parse.memlockOf("Max locked memory         8388608              8388608              bytes\n"), 8 << 20);
+});
+
+test("without any tool, facts are those of /proc and /sys, and the tools are named", async () => {
+  const tools = new Tools("/nonexistent");
+  const facts = await collectInterface(tools, "lo");
+  assert.deepEqual([facts.name, facts.driver, facts.channels], ["lo", null, null]);
+  assert.ok(facts.mtu > 0);
+  assert.deepEqual(collectHost(tools).missingTools.sort(), ["bpftool", "ethtool", "ip", "xdp-loader"]);
+  await assert.rejects(collectInterface(tools, "nowhere0"), { code: "INTERFACE_UNKNOWN" });
+});
+
+test("the text has every finding, its command below it, and the sum", () => {
+  const findings = [...hostFindings(host), ...interfaceFindings({ ...ena, mtu: 9001 }, host.cpus)];
+  const text = doctorText(findings, adviseDatapath([ena]));
+  assert.match(text, /^ {2}problem {2}MTU +MTU 9001 is above 3498.*\n +ip link set dev ens5 mtu 3498$/m);
+  assert.match(text, /^ {2}auto is xdp: /m);
+  assert.equal(text.split("\n").at(-1), "1 problem, 0 notes");
+});
