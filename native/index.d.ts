@@ -132,3 +132,33 @@ export function ensureBpffs(directory: string): string;
 export function releaseBpffs(mountPoint: string): void;
 /** Whether this process holds the capability, by its number in linux/capability.h, in its effective set. */
 export function hasCapability(capability: number): boolean;
+
+export interface ReplayPlan extends Pick<
+  DatapathPlan,
+  | "encapsulation"
+  | "vxlanPort"
+  | "local"
+  | "vnis"
+  | "peers"
+  | "match"
+  | "nextHop"
+  | "clearDontFragment"
+  | "forwardIpv6"
+  | "decrementTtl"
+> {
+  /** null: all allowed. */
+  allowlist: CompiledAllowlist | null;
+  /** As for `setRules`. */
+  rules: Uint8Array;
+}
+
+export interface Replayed {
+  /** As `Gateway.counters`. */
+  counters: ArrayBuffer;
+  /** From the first packet to the latest. */
+  seconds: number;
+}
+
+/** Runs the capture `input` through the packet path, with packet time as the clock, and writes what leaves outside to
+ * `output`. One at a time; needs no privilege. Codes: CAPTURE_INVALID, CAPTURE_UNREADABLE, OUTPUT_UNWRITABLE. */
+export function replay(plan: ReplayPlan, input: string, output: string): Promise<Replayed>;

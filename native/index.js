@@ -3,4 +3,4 @@ import { createRequire } from "node:module";
 
 const addon = createRequire(import.meta.url)("../build/native/addon/xdp_socket.node");
 
-export const { Gateway, interfaceFacts, ensureBpffs, releaseBpffs, hasCapability } = addon;
+export const { Gateway, interfaceFacts, ensureBpffs, releaseBpffs, hasCapability, replay } = addon;

@@ -4,6 +4,7 @@
 #include "../io/interface.h"
 #include "gateway_object.h"
 #include "marshal.h"
+#include "replay_function.h"
 
 namespace {
 
@@ -55,6 +56,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports)
 	exports["ensureBpffs"] = Napi::Function::New(env, ensure_bpffs);
 	exports["releaseBpffs"] = Napi::Function::New(env, release_bpffs);
 	exports["hasCapability"] = Napi::Function::New(env, has_capability);
+	exports["replay"] = Napi::Function::New(env, vx::replay_function);
 	return exports;
 }
 

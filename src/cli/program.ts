@@ -7,6 +7,7 @@ import { statisticsText } from "../telemetry/report.js";
 import { ask } from "./client.js";
 import * as allowlist from "./commands/allowlist.js";
 import { checkFile, printSchema } from "./commands/config.js";
+import type { ReplayOptions } from "./commands/replay.js";
 import { doctor } from "./commands/doctor.js";
 import * as rules from "./commands/rules.js";
 import { iterationsOf, top } from "./commands/top.js";
@@ -77,6 +78,7 @@ function makeProgram(format: Format, done: (code: number) => void): Command {
       const iterations = options.iterations === undefined ? null : iterationsOf(options.iterations);
       done(await top(socketOf(command), format, { iterations }));
     });
+  addReplay(program, leaf, format);
   leaf(program, "doctor [iface]", "what this host and its interfaces can do, and what to tune; asks no daemon").action(
     async (iface: string | undefined) => done(await doctor(iface, format)),
   );
@@ -92,6 +94,20 @@ function withGlobals(command: Command): Command {
   return command
     .addOption(new Option("-o, --output <format>", "output format").choices(["json", "table"]))
     .option("--socket <path>", `the daemon to talk to (default: ${defaultSocket})`);
+}
+
+function addReplay(program: Command, leaf: Leaf, format: Format): void {
+  leaf(program, "replay", "a capture through the packet path, with packet time as the clock; needs no root")
+    .requiredOption("--config <file>", "configuration file")
+    .requiredOption("--in <file>", "capture (pcap or pcap-ng) of what arrives inside")
+    .requiredOption("--out <file>", "where to write what leaves outside, as pcap")
+    .option("--stats <file>", "where to write the counters, as JSON")
+    .addOption(new Option("--return <file>").hideHelp())
+    .addOption(new Option("--return-out <file>").hideHelp())
+    .action(async (options: ReplayOptions) => {
+      const { replay } = await import("./commands/replay.js");
+      await replay(options, format);
+    });
 }
 
 function addAllowlist(program: Command, leaf: Leaf, socketOf: (command: Command) => string, format: Format): void {

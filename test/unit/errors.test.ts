@@ -41,6 +41,7 @@ test("every code that native code throws is known", () => {
     ...sources("native/io", ".cpp"),
     ...sources("native/worker", ".cpp"),
     ...sources("native/addon", ".cpp"),
+    ...sources("native/replay", ".cpp"),
   ].join("\n");
   const thrown = [...text.matchAll(/(?:Error\{\s*"([A-Z]+(?:_[A-Z0-9]+)+)"|"([A-Z]+_FAILED)")/g)].map(
     (match) => match[1] ?? match[2] ?? "",
@@ -53,9 +54,8 @@ test("every code that native code throws is known", () => {
 });
 
 test("every code is used", () => {
-  const text = [...sources("src", ".ts"), ...sources("native/io", ".cpp"), ...sources("native/worker", ".cpp")].join(
-    "\n",
-  );
+  const native = ["io", "worker", "replay"].flatMap((room) => sources(`native/${room}`, ".cpp"));
+  const text = [...sources("src", ".ts"), ...native].join("\n");
   // Once in its definition, once where it is thrown.
   const unused = errorCodes.filter((code) => !new RegExp(`"${code}"`).test(text));
   assert.deepEqual(unused, []);
