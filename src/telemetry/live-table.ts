@@ -2,7 +2,7 @@
 // counters over the time between the answers, so all of them speak of the same second. Used by src/cli/commands/top.ts.
 // Pure.
 import type { DirectionStats, Statistics, WorkerStats } from "../pipeline/statistics.js";
-import { bits, count, table } from "./units.js";
+import { bits, count, table, whole } from "./units.js";
 
 export interface Answer {
   stats: Statistics;
@@ -15,6 +15,8 @@ export interface DirectionRates {
   receivedBps: number;
   forwardedPps: number;
   forwardedBps: number;
+  /** Of those forwarded: sent many a system call. */
+  injectedPps: number;
   passedPps: number;
   /** Reasons with drops in this time only. */
   droppedPps: Record<string, number>;
@@ -72,6 +74,7 @@ function ratesOf(before: DirectionStats, now: DirectionStats, seconds: number): 
     receivedBps: rate((direction) => direction.receivedBytes * 8),
     forwardedPps: rate((direction) => direction.forwarded),
     forwardedBps: rate((direction) => direction.forwardedBytes * 8),
+    injectedPps: rate((direction) => direction.injected),
     passedPps: rate((direction) => direction.passed),
     droppedPps: Object.fromEntries(dropped) as Record<string, number>,
     pending: now.pending,
@@ -95,26 +98,23 @@ export function liveRow(live: Live, time: Date): string {
 /** Lines for a terminal that is drawn anew each second. */
 export function liveScreen(live: Live, time: Date): string[] {
   const { inside, outside, datapath } = live;
-  const sides = [
-    ["inside", inside],
-    ["outside", outside],
-  ] as const;
+  const rows: (readonly [string, (rates: DirectionRates) => number | string])[] = [
+    ["received pps", (rates) => rates.receivedPps],
+    ["received Mbps", (rates) => megabits(rates.receivedBps)],
+    ["forwarded pps", (rates) => rates.forwardedPps],
+    ["forwarded Mbps", (rates) => megabits(rates.forwardedBps)],
+    ["of them injected", (rates) => rates.injectedPps],
+    ["passed pps", (rates) => rates.passedPps],
+    ["dropped pps", (rates) => Object.values(rates.droppedPps).reduce((total, pps) => total + pps, 0)],
+    ["pending", (rates) => rates.pending],
+  ];
   const drops = Object.keys(allDrops(live));
   return [
     `vxpipe  ${time.toISOString().slice(11, 19)}  datapath ${datapath.mode}, attached ${datapath.attach}, up ${live.uptimeSeconds.toFixed(0)} s`,
     "",
     table(
-      ["per second", "in pps", "in Mbps", "out pps", "out Mbps", "passed pps", "dropped pps", "pending"],
-      sides.map(([name, rates]) => [
-        name,
-        rates.receivedPps,
-        megabits(rates.receivedBps),
-        rates.forwardedPps,
-        megabits(rates.forwardedBps),
-        rates.passedPps,
-        Object.values(rates.droppedPps).reduce((total, pps) => total + pps, 0),
-        rates.pending,
-      ]),
+      ["packets", "inside", "outside"].map((name, column) => (column === 0 ? name : name.padStart(columnWidth))),
+      rows.map(([name, of]) => [name, cell(of(inside)), cell(of(outside))]),
     ),
     "",
     table(
@@ -131,9 +131,16 @@ export function liveScreen(live: Live, time: Date): string[] {
   ].flatMap((block) => block.split("\n"));
 }
 
-/** With a tenth, which the table's whole numbers have not; to the right, below "out Mbps". */
+/** Wide enough for ten million a second, so that columns stay where they are. */
+const columnWidth = "10,000,000".length;
+
+function cell(value: number | string): string {
+  return (typeof value === "number" ? whole(value) : value).padStart(columnWidth);
+}
+
+/** With a tenth, which whole numbers have not. */
 function megabits(perSecond: number): string {
-  return (perSecond / 1e6).toFixed(1).padStart(8);
+  return (perSecond / 1e6).toFixed(1);
 }
 
 function allDrops({ inside, outside }: Live): Record<string, number> {

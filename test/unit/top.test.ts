@@ -30,7 +30,13 @@ function quiet(uptimeSeconds: number): Statistics {
 /** And after a second and a half of traffic more. */
 function busy(): Statistics {
   const stats = quiet(11.5);
-  Object.assign(stats.inside, { received: 3_000_000, receivedBytes: 300_000_000, forwarded: 2_999_990, passed: 3 });
+  Object.assign(stats.inside, {
+    received: 3_000_000,
+    receivedBytes: 300_000_000,
+    forwarded: 2_999_990,
+    passed: 3,
+    injected: 30,
+  });
   Object.assign(stats.inside, { forwardedBytes: 150_000_000, pending: 4 });
   stats.inside.dropped.not_allowed = 3;
   stats.outside.dropped.not_ip = 1;
@@ -57,6 +63,7 @@ test("rates are the differences of the counters over the time between the answer
     receivedBps: 1_600_000_000,
     forwardedPps: 1_999_993,
     forwardedBps: 800_000_000,
+    injectedPps: 20,
     passedPps: 2,
     droppedPps: { not_allowed: 2 },
     pending: 4,
@@ -95,7 +102,10 @@ test("the screen says so when nothing was dropped", () => {
   const nothing = liveOf({ stats: quiet(1), time: 0 }, { stats: quiet(2), time: 1000 });
   assert.ok(nothing !== null);
   assert.equal(liveScreen(nothing, noon).at(-1), "no drops in this second");
-  assert.match(liveScreen(live(), noon).join("\n"), /^not_allowed +2 +0$/m);
+  const screen = liveScreen(live(), noon);
+  assert.match(screen.join("\n"), /^forwarded Mbps +800\.0 +0\.0$/m);
+  assert.match(screen.join("\n"), /^not_allowed +2 +0$/m);
+  assert.ok(screen.every((line) => line.length < 80));
 });
 
 test("a terminal is drawn over in place, never beyond its last row or column", () => {
