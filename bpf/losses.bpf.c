@@ -107,7 +107,7 @@ int BPF_PROG(vx_devmap_xmit, const struct net_device *from, const struct net_dev
 	if (!vx_is_interface(to, VX_OUTSIDE))
 		return 0;
 	if (from->ifindex == VX_LOOPBACK_IFINDEX)
-		return vx_injected(to, taken, refused, err);
+		return injection.count ? vx_injected(to, taken, refused, err) : 0; /* somebody else's */
 	if (!vx_is_interface(from, VX_INSIDE))
 		return 0;
 	slot = vx_slot_here();

@@ -18,7 +18,7 @@
 	X(unreported, "Redirected packets whose fate the kernel did not report: counted as the last one was") \
 	X(injected, "Packets the worker sent many a system call, of those forwarded")                        \
 	X(to_worker, "Packets handed to the exception worker")                                              \
-	X(worker_bytes, "Bytes the exception worker sent")                                                  \
+	X(worker_bytes, "Bytes the worker handed to the outside driver")                                     \
 	X(fragments_extra, "Frames sent beyond the one received, because a packet was fragmented")          \
 	X(originated, "Frames of the gateway's own (ARP, neighbour discovery, ICMP)")                       \
 	X(translated, "Packets whose destination a static rule rewrote")                                    \

@@ -271,6 +271,28 @@ TEST_F(XdpState, TheLargestFrameATestRunTakesLeavesWhole)
 	EXPECT_TRUE(std::equal(packet.begin() + kInnerIp, packet.end(), outcome.out.begin() + kEthernet));
 }
 
+TEST_F(XdpState, PacketsOfEverySizeComeOutOfARingWholeAndInOrderHoweverOftenItWraps)
+{
+	bed_.apply({"neighbour", "198.51.100.1", "resolving"});
+	const uint32_t seed = std::random_device{}();
+	std::mt19937 random(seed);
+	uint64_t bytes = 0;
+	while (bytes < 20 * VX_RING_BYTES) {
+		std::vector<Bytes> sent;
+		std::vector<ExceptionRecord> read;
+		for (uint32_t i = 0, unread = random() % 20; i <= unread; i++) {
+			sent.push_back(frame(kNet + 1, kNet + random() % 1000, 9, 1 + random() % 3000));
+			read = bed_.run(sent.back(), i == unread ? XdpBed::Rings::read : XdpBed::Rings::leave).records;
+		}
+		ASSERT_EQ(read.size(), sent.size()) << "seed " << seed;
+		for (size_t i = 0; i < sent.size(); i++) {
+			const Bytes inner(sent[i].begin() + kInnerIp, sent[i].end());
+			ASSERT_EQ(Bytes(read[i].frame.begin() + kEthernet, read[i].frame.end()), inner) << "seed " << seed;
+			bytes += inner.size();
+		}
+	}
+}
+
 TEST_F(XdpState, PacketsNobodyReportedAreCountedOnceAndLikeTheLastOneReported)
 {
 	bed_.datapath().settle();  // what earlier test runs redirected to nowhere

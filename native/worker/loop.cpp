@@ -23,7 +23,7 @@ constexpr uint64_t kFinishNsMax = 1000000000;
 constexpr uint32_t kBatchMax = 1024;  // as the configuration's schema has it
 constexpr uint32_t kSamplesMax = VX_RING_BYTES / sizeof(vx_sample);
 constexpr uint32_t kDrainBatchesMax = 64;  // under a flood the rings are never empty
-constexpr uint32_t kPollEvery = 1024;  // turns that do not sleep: for what is no packet
+constexpr uint64_t kPollEveryNs = 1000000;  // while not sleeping: for what is no packet
 constexpr uint64_t kCountRefusedNs = 5000000;
 constexpr uint64_t kSpinNs = 50000;  // a sleep and a wake-up cost about as much
 
@@ -116,6 +116,16 @@ bool Loop::receive_some()
 	return exceptions_->consume(most) || more;
 }
 
+// As much as one injection takes, but no more than that many batches: packets that are dropped leave room for ever more.
+bool Loop::receive_turn()
+{
+	bool more = true;
+	for (uint32_t received = 0; more && received < VX_INJECTION_MAX && sender_.held() < VX_INJECTION_MAX;
+	     received += std::max(config_.batch, 1u))
+		more = receive_some();
+	return more;
+}
+
 void Loop::refill()
 {
 	for (XskReceiver &receiver : receivers_)
@@ -154,6 +164,7 @@ void Loop::wait(int timeout_ms)
 	poll(polled_.data(), polled_.size(), timeout_ms);
 	__atomic_store_n(&config_.control->worker_sleeps, 0, __ATOMIC_RELAXED);
 	now_ns_ = monotonic_ns();
+	next_poll_ns_ = now_ns_ + kPollEveryNs;
 	if (polled_[1].revents)
 		follow();
 }
@@ -162,11 +173,9 @@ void Loop::run()
 {
 	now_ns_ = monotonic_ns();
 	next_tick_ns_ = now_ns_ + kTickNs;
-	for (uint32_t turn = 0; !stopping_.load(std::memory_order_relaxed); turn++) {
+	while (!stopping_.load(std::memory_order_relaxed)) {
 		config_.slot->heartbeat++;
-		bool more = receive_some();
-		while (more && sender_.held() < VX_INJECTION_MAX)
-			more = receive_some();
+		const bool more = receive_turn();
 		neighbours_.settle(now_ns_);
 		tables_.publish();
 		sender_.flush(now_ns_);
@@ -178,7 +187,7 @@ void Loop::run()
 		if (worked_now)
 			spin_until_ns_ = now_ns_ + kSpinNs;
 		const bool idle = !config_.busy && now_ns_ >= spin_until_ns_;
-		if (idle || turn % kPollEvery == 0)
+		if (idle || now_ns_ >= next_poll_ns_)
 			wait(idle ? poll_timeout_ms(more) : 0);
 		if (worked_now && now_ns_ >= count_refused_ns_)
 			count_refused();

@@ -55,6 +55,7 @@ private:
 	uint64_t next_tick_ns_ = 0;
 	uint64_t spin_until_ns_ = 0;
 	uint64_t count_refused_ns_ = 0;
+	uint64_t next_poll_ns_ = 0;
 	bool worked_ = false;  // something was received in this turn
 	uint64_t sample_started_ns_ = 0;  // of a packet whose latency is measured; 0: none
 	bool announcements_lost_ = false;
@@ -68,6 +69,7 @@ private:
 	Result<void> read_kernel(uint64_t now_ns);
 
 	bool receive_some();
+	bool receive_turn();
 	void receive_all();
 	void refill();
 	void handle_ring_record(const uint8_t *bytes, size_t length);

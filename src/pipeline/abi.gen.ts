@@ -367,7 +367,7 @@ export const counters = [
   { name: "unreported", offset: 48, help: "Redirected packets whose fate the kernel did not report: counted as the last one was" },
   { name: "injected", offset: 56, help: "Packets the worker sent many a system call, of those forwarded" },
   { name: "to_worker", offset: 64, help: "Packets handed to the exception worker" },
-  { name: "worker_bytes", offset: 72, help: "Bytes the exception worker sent" },
+  { name: "worker_bytes", offset: 72, help: "Bytes the worker handed to the outside driver" },
   { name: "fragments_extra", offset: 80, help: "Frames sent beyond the one received, because a packet was fragmented" },
   { name: "originated", offset: 88, help: "Frames of the gateway's own (ARP, neighbour discovery, ICMP)" },
   { name: "translated", offset: 96, help: "Packets whose destination a static rule rewrote" },
