@@ -32,6 +32,7 @@ let runs = 0;
 interface Inside {
   received: number;
   forwarded: number;
+  passed: number;
   pending: number;
   dropped: Record<string, number>;
 }
@@ -147,6 +148,28 @@ test("time that runs backwards is kept as it is and loses nothing", () => {
     readPackets(replay(pcap(backwards)).read()),
     backwards.map(({ time }, index) => ({ frame: leaving[index], time })),
   );
+});
+
+/** A case's packets by its own configuration. */
+function replayCase(name: string, edit: (frame: Buffer) => Buffer = (frame) => frame): Inside {
+  const input = pcap(framesOf(name).map((frame, index) => ({ frame: edit(frame), time: BigInt(index) * second })));
+  const { out } = replay(input, "--config", join(root, "test/packets", name, "config.yaml"), "-o", "json");
+  return statisticsOf(out).inside;
+}
+
+test("every destination has a route but the host itself and what never leaves one", () => {
+  // Of the case's nine: 0.0.0.0/8, 127.0.0.0/8, the broadcast address, and one that is made the VTEP's here.
+  const toVtep = (frame: Buffer): Buffer => {
+    const at = frame.indexOf(Buffer.from([192, 0, 2, 2]), 50);
+    return at < 0 ? frame : Buffer.concat([frame.subarray(0, at), Buffer.from([192, 0, 2, 1]), frame.subarray(at + 4)]);
+  };
+  const { forwarded, dropped } = replayCase("no-route", toVtep);
+  assert.deepEqual([forwarded, dropped["no_route"]], [5, 4]);
+});
+
+test("with plain Ethernet inside, packets are the frames to 02:00:00:00:00:01", () => {
+  const { forwarded, passed, dropped } = replayCase("ethernet");
+  assert.deepEqual([forwarded, passed, dropped["ipv6"], dropped["truncated"]], [9, 4, 1, 1]);
 });
 
 const good = pcap(packets);
