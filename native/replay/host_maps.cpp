@@ -181,40 +181,40 @@ void set_host_clock(uint64_t now_ns)
 
 extern "C" {
 
-void *bpf_map_lookup_elem(void *map, const void *key)
+void *replay_bpf_map_lookup_elem(void *map, const void *key)
 {
 	return vx::map_at(map).look_up(key);
 }
 
-long bpf_map_update_elem(void *map, const void *key, const void *value, uint64_t flags)
+long replay_bpf_map_update_elem(void *map, const void *key, const void *value, uint64_t flags)
 {
 	return vx::map_at(map).update(key, value, flags);
 }
 
-long bpf_redirect_map(void *map, uint64_t, uint64_t flags)
+long replay_bpf_redirect_map(void *map, uint64_t, uint64_t flags)
 {
 	return vx::map_at(map).redirects() ? XDP_REDIRECT : static_cast<long>(flags);
 }
 
-void *bpf_ringbuf_reserve(void *ring, uint64_t size, uint64_t)
+void *replay_bpf_ringbuf_reserve(void *ring, uint64_t size, uint64_t)
 {
 	vx::reserved_from = &vx::map_at(ring);
 	return vx::reserved_from->reserve(size);
 }
 
-void bpf_ringbuf_submit(void *record, uint64_t)
+void replay_bpf_ringbuf_submit(void *record, uint64_t)
 {
 	vx::reserved_from->submit(record);
 }
 
-void bpf_ringbuf_discard(void *, uint64_t) {}
+void replay_bpf_ringbuf_discard(void *, uint64_t) {}
 
-uint64_t bpf_ktime_get_ns()
+uint64_t replay_bpf_ktime_get_ns()
 {
 	return vx::clock_ns;
 }
 
-uint32_t bpf_get_smp_processor_id()
+uint32_t replay_bpf_get_smp_processor_id()
 {
 	return 0;
 }

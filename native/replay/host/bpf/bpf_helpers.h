@@ -20,6 +20,21 @@
 #define __type(name, val) typeof(val) *name
 #define __array(name, val) typeof(val) *name[]
 
+/* Other names for the linker: in one process with libbpf, whose functions have some of these. */
+#define bpf_map_lookup_elem replay_bpf_map_lookup_elem
+#define bpf_map_update_elem replay_bpf_map_update_elem
+#define bpf_redirect_map replay_bpf_redirect_map
+#define bpf_ringbuf_reserve replay_bpf_ringbuf_reserve
+#define bpf_ringbuf_submit replay_bpf_ringbuf_submit
+#define bpf_ringbuf_discard replay_bpf_ringbuf_discard
+#define bpf_ktime_get_ns replay_bpf_ktime_get_ns
+#define bpf_get_smp_processor_id replay_bpf_get_smp_processor_id
+#define bpf_xdp_adjust_head replay_bpf_xdp_adjust_head
+#define bpf_xdp_adjust_tail replay_bpf_xdp_adjust_tail
+#define bpf_xdp_adjust_meta replay_bpf_xdp_adjust_meta
+#define bpf_xdp_load_bytes replay_bpf_xdp_load_bytes
+#define bpf_csum_diff replay_bpf_csum_diff
+
 void *bpf_map_lookup_elem(void *map, const void *key);
 long bpf_map_update_elem(void *map, const void *key, const void *value, __u64 flags);
 long bpf_redirect_map(void *map, __u64 key, __u64 flags);
