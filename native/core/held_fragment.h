@@ -5,9 +5,14 @@
 #include <cstdint>
 #include <cstring>
 
+#include "../../bpf/abi/abi.h"
 #include "checksum.h"
 
 namespace vx {
+
+// Shorter than XDP's memory of the datagram by more than a tick: were XDP to forget first, a first fragment would
+// pass there while later ones are dropped here.
+constexpr uint64_t kHoldFragmentNs = VX_FRAGMENT_TIMEOUT_NS - 2000000000;
 
 struct HeldChanges {
 	uint32_t address_be;  // the new destination; 0: unchanged

@@ -19,8 +19,6 @@
 namespace vx {
 namespace {
 
-constexpr uint64_t kHoldNs = VX_FRAGMENT_TIMEOUT_NS - 2000000000;  // as native/worker/fragments.cpp
-
 vx_fragment_key key_of(const vx_exception &exception, const uint8_t *ip)
 {
 	vx_fragment_key key{};
@@ -35,7 +33,7 @@ vx_fragment_key key_of(const vx_exception &exception, const uint8_t *ip)
 
 FragmentHolder::Limits Replay::held_limits()
 {
-	return {.timeout_ns = kHoldNs};
+	return {.timeout_ns = kHoldFragmentNs};
 }
 
 void Replay::take_exception(const vx_exception &exception, std::span<uint8_t> frame)

@@ -1,13 +1,12 @@
 // Holds later fragments until their first one. Runs on the exception worker's thread.
 #include "fragments.h"
 
-#include <arpa/inet.h>
 #include <bpf/bpf.h>
 
 #include <cstring>
 #include <utility>
 
-#include "../core/checksum.h"
+#include "../core/held_fragment.h"
 
 namespace vx {
 namespace {
@@ -27,17 +26,13 @@ struct Ipv4Header {
 
 constexpr uint32_t kSweepBatch = 512;
 
-// Shorter than XDP's memory of the datagram by more than a tick: were XDP to forget first, a first fragment would
-// pass there while later ones are dropped here.
-constexpr uint64_t kHoldNs = VX_FRAGMENT_TIMEOUT_NS - 2000000000;
-
 constexpr uint8_t kUnknown = 0xff;
 
 }  // namespace
 
 Fragments::Fragments(Umem &umem, Sender &sender, const ExceptionWorkerConfig &config, Forward forward)
 	: umem_(umem), sender_(sender), config_(config), forward_(std::move(forward)),
-	  holder_(FragmentHolder::Limits{.timeout_ns = kHoldNs})
+	  holder_(FragmentHolder::Limits{.timeout_ns = kHoldFragmentNs})
 {
 }
 
@@ -71,29 +66,13 @@ void Fragments::write(const vx_fragment_key &key, vx_fragment_state state, uint3
 	bpf_map_update_elem(config_.fragments_fd, &key, &entry, flags);
 }
 
-// What XDP does to every other packet; a fragment that had to wait comes as it was.
 void Fragments::translate_and_forward(Frame frame, uint32_t address_be, uint64_t now_ns)
 {
-	uint8_t *ip = umem_.at(frame.address) + kEthernetBytes;
-	Ipv4Header header;
-	memcpy(&header, ip, sizeof header);
-	if (config_.decrement_ttl) {
-		if (header.ttl <= 1)
-			return sender_.drop(frame, VX_DROP_ttl_expired);
-		header.checksum = checksum_after_change(header.checksum, header.ttl, header.ttl - 1u);
-		header.ttl--;
-	}
-	if (config_.clear_dont_fragment) {
-		const uint16_t cleared = header.flags_be & static_cast<uint16_t>(~htons(0x4000));
-		header.checksum = checksum_after_change(header.checksum, header.flags_be, cleared);
-		header.flags_be = cleared;
-	}
-	if (address_be) {
-		header.checksum = checksum_after_change(header.checksum, header.destination_be, address_be);
-		header.destination_be = address_be;
+	const HeldChanges changes{address_be, config_.decrement_ttl, config_.clear_dont_fragment};
+	if (!change_held_fragment(umem_.at(frame.address) + kEthernetBytes, changes))
+		return sender_.drop(frame, VX_DROP_ttl_expired);
+	if (address_be)
 		config_.slot->direction[VX_INSIDE].translated++;
-	}
-	memcpy(ip, &header, sizeof header);
 	forward_(frame, now_ns);
 }
 
