@@ -40,6 +40,7 @@ static __noinline int vx_inject(struct xdp_md *ctx)
 	if (at >= injection.count || at >= VX_INJECTION_MAX)
 		return XDP_DROP;
 	injection.cursor = at + 1;
+	injection.taken++;
 	chunk = injection.frames[at].address / VX_FRAME_BYTES;
 	offset = injection.frames[at].address % VX_FRAME_BYTES;
 	length = injection.frames[at].length;

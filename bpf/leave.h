@@ -74,8 +74,9 @@ static __always_inline int vx_put_record(struct xdp_md *ctx, struct vx_slot *slo
 		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
 		return vx_drop(ctx, slot, VX_DROP_redirect_error);
 	}
-	slot->direction[VX_INSIDE].to_worker++;
-	/* Read after the record was reserved: a worker that has begun to sleep since then finds it there. */
+	/* Read after the record was reserved: a worker that has begun to sleep since then finds it there. A locked
+	 * addition keeps that order on x86; where it does not, a lone record may wait for the worker's next tick. */
+	__sync_fetch_and_add(&slot->direction[VX_INSIDE].to_worker, 1);
 	bpf_ringbuf_submit(record, *(volatile __u32 *)&control.worker_sleeps ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
 	return XDP_DROP; /* the copy goes on */
 }

@@ -86,9 +86,14 @@ static __always_inline int vx_injected(const struct net_device *to, __u64 taken,
 {
 	__u32 worker = VX_CPUS_MAX;
 	struct vx_slot *slot = bpf_map_lookup_elem(&stats_map, &worker);
+	__u64 ours = injection.taken - injection.told;
 
 	if (!slot)
 		return 0;
+	if (taken > ours)
+		taken = ours;
+	if (refused > ours - taken)
+		refused = ours - taken;
 	slot->direction[VX_INSIDE].forwarded += taken;
 	slot->direction[VX_INSIDE].injected += taken;
 	if (refused)
@@ -107,7 +112,7 @@ int BPF_PROG(vx_devmap_xmit, const struct net_device *from, const struct net_dev
 	if (!vx_is_interface(to, VX_OUTSIDE))
 		return 0;
 	if (from->ifindex == VX_LOOPBACK_IFINDEX)
-		return injection.count ? vx_injected(to, taken, refused, err) : 0; /* somebody else's */
+		return vx_injected(to, taken, refused, err);
 	if (!vx_is_interface(from, VX_INSIDE))
 		return 0;
 	slot = vx_slot_here();

@@ -259,7 +259,8 @@ struct vx_injected {
 struct vx_injection {
 	__u32 count;
 	__u32 cursor; /* frames the program has taken */
-	__u64 told;   /* frames whose fate is counted */
+	__u64 taken; /* likewise, in all calls */
+	__u64 told;  /* of those, the ones whose fate is counted */
 	struct vx_injected frames[VX_INJECTION_MAX];
 };
 

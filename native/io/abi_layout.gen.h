@@ -217,14 +217,16 @@ static_assert(sizeof(vx_injected::address) == 4);
 static_assert(offsetof(vx_injected, length) == 4);
 static_assert(sizeof(vx_injected::length) == 4);
 
-static_assert(sizeof(vx_injection) == 8208);
+static_assert(sizeof(vx_injection) == 8216);
 static_assert(offsetof(vx_injection, count) == 0);
 static_assert(sizeof(vx_injection::count) == 4);
 static_assert(offsetof(vx_injection, cursor) == 4);
 static_assert(sizeof(vx_injection::cursor) == 4);
-static_assert(offsetof(vx_injection, told) == 8);
+static_assert(offsetof(vx_injection, taken) == 8);
+static_assert(sizeof(vx_injection::taken) == 8);
+static_assert(offsetof(vx_injection, told) == 16);
 static_assert(sizeof(vx_injection::told) == 8);
-static_assert(offsetof(vx_injection, frames) == 16);
+static_assert(offsetof(vx_injection, frames) == 24);
 static_assert(sizeof(vx_injection::frames) == 8192);
 
 static_assert(sizeof(vx_sample) == 144);

@@ -20,6 +20,7 @@ namespace {
 
 constexpr uint64_t kTickNs = 1000000000;
 constexpr uint64_t kFinishNsMax = 1000000000;
+constexpr uint64_t kDrainNsMax = 5000000000;
 constexpr uint32_t kBatchMax = 1024;  // as the configuration's schema has it
 constexpr uint32_t kSamplesMax = VX_RING_BYTES / sizeof(vx_sample);
 constexpr uint32_t kDrainBatchesMax = 64;  // under a flood the rings are never empty
@@ -150,7 +151,7 @@ int Loop::poll_timeout_ms(bool more) const
 
 void Loop::note_latency()
 {
-	if (!sample_started_ns_)
+	if (!sample_started_ns_ || sender_.backlogged())
 		return;
 	const uint64_t elapsed_ns = now_ns_ - std::exchange(sample_started_ns_, 0);
 	config_.slot->latency_sum_ns += elapsed_ns;
@@ -236,8 +237,9 @@ void Loop::check_frames() const
 
 void Loop::finish()
 {
-	// To the last: what is left in a ring has no fate. A batch may be as small as one packet.
-	for (uint32_t i = 0; i < umem_.frames() && receive_some(); i++)
+	// To the last: what is left in a ring has no fate. XDP adds nothing any more; the bound is for one that does.
+	for (const uint64_t until_ns = monotonic_ns() + kDrainNsMax; receive_some() && now_ns_ < until_ns;
+	     now_ns_ = monotonic_ns())
 		sender_.flush(now_ns_);
 	neighbours_.settle(now_ns_);
 	neighbours_.stop();

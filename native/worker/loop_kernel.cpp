@@ -28,8 +28,9 @@ uint32_t receive_share(uint32_t queues, vx_hand_over hand_over)
 
 uint32_t umem_chunks(uint32_t inside_queues, vx_hand_over hand_over)
 {
-	// As many again as are lent, so that the queues have frames while a full turn's are being sent.
-	return kHeldFrames + 2 * inside_queues * receive_share(inside_queues, hand_over);
+	// With everything by socket as many again as are lent: the queues need frames while a turn's are being sent.
+	const uint32_t times = hand_over == VX_HAND_OVER_SOCKETS ? 2 : 1;
+	return kHeldFrames + times * inside_queues * receive_share(inside_queues, hand_over);
 }
 
 Loop::Loop(const ExceptionWorkerConfig &config, Umem umem, EventQueue &events)

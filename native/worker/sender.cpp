@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <linux/if_ether.h>
 
+#include <algorithm>
 #include <bit>
 #include <cerrno>
 #include <cstring>
@@ -15,8 +16,7 @@ namespace vx {
 namespace {
 
 constexpr uint32_t kInjectAtLeast = 32;  // fewer leave sooner by AF_XDP than a call's fixed cost
-constexpr uint64_t kInjectAgainNs = 1000000000;
-constexpr uint32_t kInjectionsRefusedMax = 8;
+constexpr uint64_t kInjectPauseNsMin = 1000000000, kInjectPauseNsMax = 64000000000;
 constexpr int kKicksWithoutProgress = 16;
 constexpr int kKicksMax = 4096;  // several rings full: refused frames and ones taken back cost a kick each
 constexpr uint64_t kStallNsMax = 1000000000;  // a driver that takes nothing for this long has refused
@@ -141,7 +141,7 @@ void Sender::tell_group(TxFate fate, Group &group)
 	}
 }
 
-// Injects what waits from the oldest on, up to a frame that cannot go that way. False: too few for it.
+// Injects what waits from the oldest on, up to a frame that cannot go that way. False: AF_XDP has to.
 bool Sender::inject(uint64_t now_ns)
 {
 	if (!injector_.ready() || transmitter_.queued() || now_ns < inject_after_ns_)
@@ -155,9 +155,9 @@ bool Sender::inject(uint64_t now_ns)
 		return false;
 	for (uint32_t at = head_; at != end; at++)
 		injector_.add(waiting(at).frame.address, waiting(at).frame.length);
-	const uint64_t refused = counters_.dropped[VX_DROP_redirect_error];
+	const vx_counters before = counters_;
 	const uint32_t gone = injector_.run(&error);
-	judge_injection(gone, counters_.dropped[VX_DROP_redirect_error] - refused, error, now_ns);
+	judge_injection(gone, before, error, now_ns);
 	for (uint32_t i = 0; i < gone; i++) {
 		counters_.worker_bytes += waiting(head_).frame.length;
 		umem_.put(waiting(head_++).frame.address);
@@ -167,22 +167,23 @@ bool Sender::inject(uint64_t now_ns)
 
 // Whether this way out is there is seen by using it, at first for few frames: a kernel may lack live frames, and a
 // driver redirected ones (as a veth does whose far end has neither XDP nor GRO), which may pass.
-void Sender::judge_injection(uint32_t gone, uint64_t refused, int error, uint64_t now_ns)
+void Sender::judge_injection(uint32_t gone, const vx_counters &before, int error, uint64_t now_ns)
 {
-	if (gone && refused < gone) {
+	if (counters_.forwarded > before.forwarded) {
 		inject_most_ = VX_INJECTION_MAX;
-		injections_refused_ = 0;
+		inject_pause_ns_ = 0;
 		return;
 	}
-	if (!gone && (error == EINTR || error == EAGAIN || error == ENOMEM))
+	if (counters_.dropped[VX_DROP_carrier_down] > before.dropped[VX_DROP_carrier_down])
 		return;
 	inject_most_ = kInjectAtLeast;
-	inject_after_ns_ = now_ns + kInjectAgainNs;
-	if (injections_refused_++ == 0)
+	if (!inject_pause_ns_)
 		events_.push("injection_unavailable", now_ns,
 			     std::string("frames leave one by one: ") +
 				     (gone ? "the outside driver takes no redirected frames" : strerror(error)));
-	if (!gone || injections_refused_ == kInjectionsRefusedMax)
+	inject_pause_ns_ = std::clamp(2 * inject_pause_ns_, kInjectPauseNsMin, kInjectPauseNsMax);
+	inject_after_ns_ = now_ns + inject_pause_ns_;
+	if (!gone && error != EINTR && error != EAGAIN && error != ENOMEM)
 		injector_.give_up();
 }
 

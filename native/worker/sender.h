@@ -70,8 +70,8 @@ private:
 	EventQueue &events_;
 	std::vector<Waiting> backlog_;  // a ring with room for every frame there is
 	uint32_t head_ = 0, tail_ = 0;
-	uint32_t inject_most_;            // few until the driver has taken some
-	uint32_t injections_refused_ = 0; // in a row
+	uint32_t inject_most_;  // few until the driver has taken some
+	uint64_t inject_pause_ns_ = 0;  // after refusals in a row; doubles with each
 	uint64_t inject_after_ns_ = 0;
 	std::vector<Group> groups_;
 	std::vector<uint32_t> free_groups_;
@@ -88,7 +88,7 @@ private:
 	Waiting &waiting(uint32_t at) { return backlog_[at & (backlog_.size() - 1)]; }
 	void append(Frame frame, uint32_t group) { waiting(tail_++) = {frame, group}; }
 	bool inject(uint64_t now_ns);
-	void judge_injection(uint32_t gone, uint64_t refused, int error, uint64_t now_ns);
+	void judge_injection(uint32_t gone, const vx_counters &before, int error, uint64_t now_ns);
 	void fill_ring();
 	void abandon(vx_drop reason);
 };

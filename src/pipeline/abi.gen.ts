@@ -334,12 +334,13 @@ export const vxInjected = {
 
 /** struct vx_injection */
 export const vxInjection = {
-  bytes: 8208,
+  bytes: 8216,
   offset: {
     count: 0,
     cursor: 4,
-    told: 8,
-    frames: 16,
+    taken: 8,
+    told: 16,
+    frames: 24,
   },
 } as const;
 

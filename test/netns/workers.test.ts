@@ -72,7 +72,19 @@ for (const datapath of ["afxdp", "ringbuf"] as const) {
       assertNothingWrong(arrived);
     });
 
-    test("goes on one by one when the far end takes no redirected frames, and says so", async () => {
+    test("has emptied its rings when it ends under the full rate of a core, in steps as small as they get", async () => {
+      await daemon.stop();
+      daemon = await Daemon.start(bed, { datapath, workers: { batch: 1 } });
+      const { process, ended } = startLoad(bed, { ...LOAD, duration: 60 });
+      await until("packets to flow", async () => ((await daemon.peek()).inside.forwarded > 10_000 ? true : null));
+      const exit = await daemon.stop();
+      process.kill("SIGTERM");
+      await ended.catch(() => undefined); // with the program gone its frames were refused
+      assert.equal(exit.code, 0, daemon.process.stderr);
+      daemon = await Daemon.start(bed, { datapath });
+    });
+
+    test("goes on one by one while the far end takes no redirected frames, and says so", async () => {
       await sink.stop();
       await bed.exec("target", "ethtool", ["-K", "dst0", "gro", "off"]);
       const earlier = (await bed.traffic("target", "dst0")).received;
@@ -90,6 +102,11 @@ for (const datapath of ["afxdp", "ringbuf"] as const) {
       await until("the event", async () => (said() > 0 ? true : null));
       assert.equal(said(), 1);
       sink = await Sink.start(bed);
+      const injecting = async (): Promise<true | null> => {
+        await generate(bed, { ...LOAD, count: 50_000 });
+        return (await daemon.peek()).inside.injected > 0 ? true : null;
+      };
+      await until("it to try again", injecting, 30_000);
     });
 
     test("loses nothing unnamed while the far end goes down and up under load", async () => {
