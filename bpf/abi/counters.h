@@ -17,7 +17,7 @@
 	X(forwarded, "Packets the outside driver took")                                                     \
 	X(unreported, "Redirected packets whose fate the kernel did not report: counted as the last one was") \
 	X(injected, "Packets the worker sent many a system call, of those forwarded")                        \
-	X(to_worker, "Packets handed to the exception worker")                                              \
+	X(to_worker, "Packets handed to the worker")                                                        \
 	X(worker_bytes, "Bytes the worker handed to the outside driver")                                     \
 	X(fragments_extra, "Frames sent beyond the one received, because a packet was fragmented")          \
 	X(originated, "Frames of the gateway's own (ARP, neighbour discovery, ICMP)")                       \
@@ -40,8 +40,8 @@
 	X(no_neighbour, "The next hop does not answer ARP or neighbour discovery, or too many wait for it") \
 	X(too_big, "Larger than the outside MTU and not to be fragmented")                                  \
 	X(ttl_expired, "TTL or hop limit ran out here")                                                     \
-	X(ring_full, "The exception worker's receive ring was full")                                        \
-	X(fill_empty, "The exception worker had no free frame for the packet")                              \
+	X(ring_full, "The worker's receive ring was full")                                                  \
+	X(fill_empty, "The worker had no free frame for the packet")                                        \
 	X(redirect_error, "The kernel refused the redirect")                                                \
 	X(tx_refused, "The outside driver refused the packet")                                              \
 	X(carrier_down, "The outside interface or its far end was down")                                    \

@@ -18,7 +18,8 @@ export function adviseDatapath(interfaces: readonly InterfaceFacts[]): DatapathA
       .filter((name) => !native.includes(name))
       .map((name) => `${name} takes no redirected frames: as outside interface choose afxdp`),
   ];
-  const why = "always, for now: native XDP that redirects costs least, for a packet stays on the CPU that received it";
+  const why =
+    "in this version always: native XDP that redirects costs least, for a packet stays on the CPU that received it";
   return {
     auto: "xdp",
     why: [why, ...but].join("; "),
