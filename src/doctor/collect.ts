@@ -1,11 +1,11 @@
 // Gathers facts: reads /proc and /sys, runs ip, ethtool, bpftool and xdp-loader. Changes nothing and needs no root; what it
 // may not see, or lacks the tool for, is not known. Called by src/cli/commands/doctor.ts, on the main thread.
 import { execFile } from "node:child_process";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { release } from "node:os";
 import { VxpipeError } from "../pipeline/errors.js";
-import { allowedCpus } from "../injector/placement.js";
-import type { FarEnd, HostFacts, InterfaceFacts, Interrupt, XdpProgram } from "./facts.js";
+import { readHostCpus, readInterfaceCpus } from "../injector/cpu-facts.js";
+import type { FarEnd, HostFacts, InterfaceFacts, XdpProgram } from "./facts.js";
 import * as parse from "./parse.js";
 
 const toolMs = 10_000;
@@ -49,7 +49,7 @@ export function collectHost(tools: Tools): HostFacts {
     capabilities: parse.capabilitiesOf(status),
     memlock: parse.memlockOf(read("/proc/self/limits")),
     jit: jit === "" ? null : Number(jit),
-    cpus: allowedCpus(status),
+    cpus: readHostCpus(),
     missingTools: [...tools.missing],
   };
 }
@@ -97,7 +97,7 @@ export async function collectInterface(tools: Tools, wanted: string): Promise<In
     udpHash: parse.udpHashOf(await ethtool("-n", name, "rx-flow-hash", "udp4")),
     xdpFeatures: parse.xdpFeaturesOf(await tools.run("xdp-loader", "features", name)),
     xdp: programOf(link, await tools.json("bpftool", "-j", "net", "show", "dev", name)),
-    interrupts: interruptsOf(name),
+    ...readInterfaceCpus(name),
     allowanceExceeded: parse.allowanceExceededOf(await ethtool("-S", name)),
   };
   return facts.driver === "veth" ? { ...facts, farEnd: await farEndOf(tools, link) } : facts;
@@ -139,33 +139,6 @@ async function farEndOf(tools: Tools, { link }: Link): Promise<FarEnd | null> {
   const features = parse.featuresOf(await tools.run("ethtool", "-k", far.ifname));
   const gro = features?.["generic-receive-offload"]?.on ?? null;
   return { name: far.ifname, mtu: far.mtu, gro, xdp: far.xdp !== undefined };
-}
-
-/** Of the device's own list; where it keeps none, those whose label names the interface. */
-function interruptsOf(name: string): Interrupt[] {
-  const labels = parse.interruptLabels(read("/proc/interrupts"));
-  // The device of a virtio interface is on the PCI device that has the interrupts.
-  const device = `/sys/class/net/${name}/device`;
-  const own = [`${device}/msi_irqs`, `${device}/../msi_irqs`].map(names).find((list) => list.length > 0) ?? [];
-  const byName = [...labels].filter(([, label]) => label === name || label.startsWith(`${name}-`));
-  const numbers = own.length > 0 ? own.map(Number) : byName.map(([number]) => number);
-  return numbers
-    .filter((number) => parse.isForPackets(labels.get(number) ?? ""))
-    .sort((a, b) => a - b)
-    .map((number) => ({ number, label: labels.get(number) ?? "", cpus: affinityOf(number) }));
-}
-
-function affinityOf(number: number): number[] {
-  const effective = parse.cpusOf(read(`/proc/irq/${number}/effective_affinity_list`));
-  return effective.length > 0 ? effective : parse.cpusOf(read(`/proc/irq/${number}/smp_affinity_list`));
-}
-
-function names(directory: string): string[] {
-  try {
-    return readdirSync(directory);
-  } catch {
-    return [];
-  }
 }
 
 /** What cannot be read says nothing. */

@@ -1,5 +1,6 @@
 // What `vxpipe doctor` knows of a host and its interfaces, and what it says about them. collect.ts gathers facts, host.ts,
 // interface.ts and datapath.ts turn them into findings; null is always "not known here".
+import type { HostCpus, InterfaceCpus } from "../injector/cpu-facts.js";
 
 export interface Finding {
   /** ok: as it should be. note: works, and could be better, or could not be looked at. problem: vxpipe would not start
@@ -30,8 +31,7 @@ export interface HostFacts {
   memlock: number | null;
   /** net.core.bpf_jit_enable, which only root sees, and not in every network namespace. */
   jit: number | null;
-  /** CPUs this process may run on. */
-  cpus: number[];
+  cpus: HostCpus;
   missingTools: string[];
 }
 
@@ -43,12 +43,6 @@ export interface Amount {
 export interface Feature {
   on: boolean;
   fixed: boolean;
-}
-
-export interface Interrupt {
-  number: number;
-  label: string;
-  cpus: number[];
 }
 
 export interface XdpProgram {
@@ -65,7 +59,7 @@ export interface FarEnd {
   xdp: boolean;
 }
 
-export interface InterfaceFacts {
+export interface InterfaceFacts extends InterfaceCpus {
   name: string;
   driver: string | null;
   driverVersion: string | null;
@@ -83,7 +77,6 @@ export interface InterfaceFacts {
   /** As `xdp-loader features` tells. */
   xdpFeatures: Record<string, boolean> | null;
   xdp: XdpProgram | null;
-  interrupts: Interrupt[];
   /** Counters of packets an instance's allowance did not cover (ENA). */
   allowanceExceeded: Record<string, number>;
   /** Veth only; null: in another network namespace. */

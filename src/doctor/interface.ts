@@ -1,10 +1,11 @@
 // What an interface's facts mean for vxpipe: what it needs to start, and what keeps packets or speed. Where the CPUs come
 // in, see interrupts.ts. Called by src/cli/commands/doctor.ts. Pure.
+import type { HostCpus } from "../injector/cpu-facts.js";
 import { abilitiesOf, mtuUsual, outOfTreeEna } from "./drivers.js";
 import type { Finding, InterfaceFacts, Said } from "./facts.js";
 import { interruptFindings } from "./interrupts.js";
 
-export function interfaceFindings(facts: InterfaceFacts, cpus: readonly number[]): Finding[] {
+export function interfaceFindings(facts: InterfaceFacts, cpus: HostCpus): Finding[] {
   const said = [
     driver(facts),
     carrier(facts),

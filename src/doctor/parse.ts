@@ -1,6 +1,5 @@
 // What ethtool, xdp-loader and /proc print, as values. Text, because ethtool's JSON lacks half of it in the versions
 // around. Called by collect.ts. Pure: what is not there becomes null or nothing.
-import { cpuList } from "../injector/placement.js";
 import type { Amount, Feature, InterfaceFacts } from "./facts.js";
 
 function numberIn(text: string, name: string): number | null {
@@ -72,33 +71,6 @@ export function allowanceExceededOf(text: string): Record<string, number> {
 export function xdpFeaturesOf(text: string): Record<string, boolean> | null {
   const lines = [...text.matchAll(/NETDEV_XDP_ACT_(\w+):\s*(yes|no)/g)];
   return lines.length === 0 ? null : Object.fromEntries(lines.map(([, name = "", value]) => [name, value === "yes"]));
-}
-
-/** Number and label of every line of /proc/interrupts that has a number. */
-export function interruptLabels(text: string): Map<number, string> {
-  const header = text.split("\n", 1)[0] ?? "";
-  const cpus = header.split(/\s+/).filter((word) => word.startsWith("CPU")).length;
-  const lines = [...text.matchAll(/^\s*(\d+): +(.*)$/gm)];
-  // After the counts: the controller, its line, the label.
-  return new Map(
-    lines.map(([, number, rest = ""]) => [
-      Number(number),
-      rest
-        .trim()
-        .split(/\s+/)
-        .slice(cpus + 2)
-        .join(" "),
-    ]),
-  );
-}
-
-/** Interrupts that tell of the device, not of its packets. */
-export function isForPackets(label: string): boolean {
-  return label !== "" && !/config|mgmnt|mgmt|async|control|ctrl|aenq|cmd|fault/i.test(label);
-}
-
-export function cpusOf(text: string): number[] {
-  return /^\d/.test(text.trim()) ? cpuList(text.trim()) : [];
 }
 
 /** Mount points of one type in /proc/self/mounts. */

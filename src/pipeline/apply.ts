@@ -3,7 +3,8 @@
 import { rmdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Attached, Gateway } from "xdp-socket";
-import { allowedCpus, placeWorker } from "../injector/placement.js";
+import { readHostCpus, readInterfaceCpus } from "../injector/cpu-facts.js";
+import { placeWorkers, type WorkerPlaces } from "../injector/placement.js";
 import type { Allowlist } from "./allowlist/edit.js";
 import { VxpipeError } from "./errors.js";
 import { fromNative, type Native } from "./native.js";
@@ -16,6 +17,8 @@ export class Applier {
   private made: Gateway | null = null;
   /** What runs, or ran. */
   placement: Placement = { mode: "xdp", workerCpu: 0 };
+  /** What is worth knowing about the workers' CPUs. */
+  placesWarning: string | null = null;
   attached: Attached | null = null;
   private bpffs: { pinDirectory: string; mounted: string; bpffs: string } | null = null;
 
@@ -66,7 +69,8 @@ export class Applier {
   private create(datapath: Datapath): void {
     const { inside, outside, bpffs, worker, ...rest } = datapath;
     const [insideIfindex, outsideIfindex] = this.ifindexes(inside, outside);
-    const cpu = placeWorker(worker.cpu, allowedCpus());
+    const places = this.place(datapath);
+    const cpu = places.cpus[0] ?? 0;
     const pinDirectory = join(bpffs, pinName(inside));
     // One mount for all gateways of this state.bpffs, a directory in it for each.
     this.bpffs = { pinDirectory, mounted: this.native.ensureBpffs(bpffs), bpffs };
@@ -83,6 +87,17 @@ export class Applier {
       throw new VxpipeError("ABI_MISMATCH", "the packet path and the control plane were built from different sources");
     }
     this.placement = { mode: rest.datapath, workerCpu: cpu };
+    this.placesWarning = places.warning;
+  }
+
+  private place({ inside, outside, worker, datapath }: Datapath): WorkerPlaces {
+    const interfaces = [inside, outside].map((name) => readInterfaceCpus(name));
+    const insideQueues = this.native.interfaceFacts(inside)?.rxQueues ?? 1;
+    const cpus = worker.cpu === "auto" ? "auto" : [worker.cpu];
+    return placeWorkers(
+      { ...readHostCpus(), interfaces, insideQueues },
+      { count: 1, cpus, sendAll: datapath !== "xdp" },
+    );
   }
 
   private setAllowlist(allowlist: Allowlist | null): Promise<void> {

@@ -81,6 +81,8 @@ export class Lifecycle {
     if (attached?.tookOver === true) {
       events.emit("warn", "took_over", `the program a killed daemon left on ${inside} was replaced`, { lost });
     }
+    const { placesWarning } = this.runtime.applier;
+    if (placesWarning !== null) events.emit("warn", "worker_cpu_busy", placesWarning);
     writeLastRun(stateDirectory, inside, {
       pid: process.pid,
       startedAt: this.startedAt,

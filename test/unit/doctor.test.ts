@@ -8,6 +8,7 @@ import { adviseDatapath } from "../../src/doctor/datapath.js";
 import type { Finding, HostFacts, InterfaceFacts } from "../../src/doctor/facts.js";
 import { capabilitiesWanted, hostFindings } from "../../src/doctor/host.js";
 import { interfaceFindings } from "../../src/doctor/interface.js";
+import type { HostCpus } from "../../src/injector/cpu-facts.js";
 import * as parse from "../../src/doctor/parse.js";
 import { VxpipeError } from "../../src/pipeline/errors.js";
 
@@ -63,13 +64,6 @@ L4 bytes 2 & 3 [TCP/UDP dst port]
 
 `;
 
-const interruptsText = `           CPU0       CPU1       CPU2       CPU3
- 24:          1          0          0          0   IO-APIC   5-edge      ACPI:Ged
- 27:          3          0          0          0   PCI-MSI 81920-edge      ena-mgmnt@pci:0000:00:05.0
- 28:       1000          0          0          0   PCI-MSI 81921-edge      ens5-Tx-Rx-0
-NMI:          0          0          0          0   Non-maskable interrupts
-`;
-
 /** ENA as on an instance with eight queues of which four are on, tuned well. */
 const ena: InterfaceFacts = {
   name: "ens5",
@@ -86,6 +80,7 @@ const ena: InterfaceFacts = {
   xdpFeatures: null,
   xdp: null,
   interrupts: [0, 1, 2, 3].map((queue) => ({ number: 28 + queue, label: `ens5-Tx-Rx-${queue}`, cpus: [queue] })),
+  node: null,
   allowanceExceeded: {},
 };
 
@@ -102,6 +97,10 @@ const veth: InterfaceFacts = {
   farEnd: null,
 };
 
+function cpus(count: number): HostCpus {
+  return { allowed: Array.from({ length: count }, (_, cpu) => cpu), nodes: new Map(), cores: [] };
+}
+
 const host: HostFacts = {
   kernel: "6.1.0-18-cloud-amd64",
   btf: true,
@@ -110,12 +109,12 @@ const host: HostFacts = {
   capabilities: (1n << 41n) - 1n,
   memlock: 8 << 20,
   jit: 1,
-  cpus: [0, 1, 2, 3, 4, 5, 6, 7],
+  cpus: cpus(8),
   missingTools: [],
 };
 
-function of(facts: InterfaceFacts, topic: string, cpus: readonly number[] = host.cpus): Finding {
-  const found = interfaceFindings(facts, cpus).find((finding) => finding.topic === topic);
+function of(facts: InterfaceFacts, topic: string, on: HostCpus = host.cpus): Finding {
+  const found = interfaceFindings(facts, on).find((finding) => finding.topic === topic);
   assert.ok(found !== undefined, `nothing said of ${topic}`);
   return found;
 }
@@ -201,19 +200,19 @@ test("queues that RSS leaves out, and tunnels it cannot tell apart, are told wit
   assert.deepEqual([coarse.level, coarse.command], ["note", "ethtool -N ens5 rx-flow-hash udp4 sdfn"]);
 });
 
-test("the CPUs free of interrupts are named, and a worker among interrupts is sent to one", () => {
+test("the CPUs free of interrupts are named, and those auto gives to workers", () => {
   assert.match(of(ena, "interrupts").message, /on CPU 0, 1, 2, 3; free of them: CPU 4, 5, 6, 7$/);
-  assert.match(of(ena, "worker").message, /CPU 7, which is free/);
-  const last = ena.interrupts.map((interrupt) => ({ ...interrupt, cpus: [interrupt.number - 24] }));
-  const moved = of({ ...ena, interrupts: last }, "worker");
-  assert.equal(moved.level, "note");
-  assert.match(moved.message, /workers: \{ cpus: \[3\] \}/);
-  assert.match(of(ena, "worker", [0, 1]).message, /no CPU is free/);
+  assert.match(of(ena, "workers").message, /auto puts 3 workers on CPU 7, 6, 5$/);
+  const { level, message, command } = of(ena, "workers", cpus(4));
+  assert.equal(level, "note");
+  assert.match(message, /one worker on CPU 3; CPU 3 serves the interfaces' interrupts besides a worker$/);
+  assert.equal(command, "echo 0 > /proc/irq/31/smp_affinity_list");
+  assert.equal(of(ena, "workers", cpus(1)).command, undefined);
 });
 
 test("interrupts that all are on one CPU get a command that spreads them and leaves the worker's CPU", () => {
   const interrupts = ena.interrupts.map((interrupt) => ({ ...interrupt, cpus: [0] }));
-  const { level, command } = of({ ...ena, interrupts }, "interrupts", [0, 1, 2]);
+  const { level, command } = of({ ...ena, interrupts }, "interrupts", cpus(3));
   assert.equal(level, "note");
   assert.deepEqual(command?.split("; "), [
     "echo 0 > /proc/irq/28/smp_affinity_list",
@@ -298,9 +297,6 @@ test("what tools print is understood, and what they do not know is null", () => 
     BASIC: true,
     NDO_XMIT: false,
   });
-  const labels = parse.interruptLabels(interruptsText);
-  assert.deepEqual([labels.get(28), labels.size], ["ens5-Tx-Rx-0", 3]);
-  assert.deepEqual([...labels.values()].filter(parse.isForPackets), ["ACPI:Ged", "ens5-Tx-Rx-0"]);
   assert.equal(parse.memlockOf("Max locked memory         8388608              8388608              bytes\n"), 8 << 20);
 });
 

@@ -4,7 +4,6 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { allowedCpus, placeWorker } from "../../src/injector/placement.js";
 import { pinName } from "../../src/pipeline/apply.js";
 import { checkConfig } from "../../src/pipeline/config/check.js";
 import { readLastRun, writeLastRun } from "../../src/pipeline/last-run.js";
@@ -52,17 +51,6 @@ test("two names of one interface are refused", () => {
   const facts = native.interfaceFacts("in0");
   const same: Native = { ...native, interfaceFacts: () => facts };
   assert.throws(() => preflight(planWith("in0", "alt0", directory), same), { code: "INTERFACE_SAME" });
-});
-
-test("lists of CPUs are read as the kernel writes them", () => {
-  assert.deepEqual(allowedCpus("Name:\tnode\nCpus_allowed_list:\t0-2,5,7-8\n"), [0, 1, 2, 5, 7, 8]);
-  assert.ok(allowedCpus().length > 0);
-});
-
-test("the worker goes to the CPU that is named, else to the last, and never where it may not", () => {
-  assert.equal(placeWorker("auto", [0, 1, 3]), 3);
-  assert.equal(placeWorker(1, [0, 1, 3]), 1);
-  assert.throws(() => placeWorker(2, [0, 1, 3]), { code: "CPU_UNAVAILABLE" });
 });
 
 test("a VLAN interface has a pin directory without dots, which a bpffs refuses", () => {

@@ -5,7 +5,8 @@ import { adviseDatapath } from "../../doctor/datapath.js";
 import type { Finding } from "../../doctor/facts.js";
 import { hostFindings } from "../../doctor/host.js";
 import { interfaceFindings } from "../../doctor/interface.js";
-import { freeCpus, servingCpus } from "../../doctor/interrupts.js";
+import { freeCpus } from "../../doctor/interrupts.js";
+import { servingCpus } from "../../injector/cpu-facts.js";
 import { exit } from "../../pipeline/errors.js";
 import { print, type Format } from "../output.js";
 
@@ -24,11 +25,11 @@ export async function doctor(name: string | undefined, format: Format): Promise<
     problems,
     findings,
     datapath,
-    cpus: host.cpus,
+    cpus: host.cpus.allowed,
     interfaces: interfaces.map((facts) => ({
       ...facts,
       interruptCpus: servingCpus(facts.interrupts),
-      freeCpus: freeCpus(facts.interrupts, host.cpus),
+      freeCpus: freeCpus(facts.interrupts, host.cpus.allowed),
     })),
   };
   print(format, result, () => doctorText(findings, datapath));

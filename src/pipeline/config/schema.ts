@@ -95,7 +95,7 @@ const workers = {
     },
     cpus: {
       default: "auto",
-      description: "The CPU it is pinned to.",
+      description: "The CPU it is pinned to; auto: one that does not serve the interfaces' interrupts.",
       if: { type: "array" },
       then: {
         minItems: 1,
