@@ -6,24 +6,39 @@
 #include "ingress_maps.h"
 #include "parse.h"
 
-#define VX_SAMPLE_EVERY_MASK 0x3ff
 /* Size classes of ring records: what the verifier wants known is not what a packet has. */
 #define VX_RECORD_SMALL 104
 #define VX_RECORD_MEDIUM 488
 #define VX_RECORD_LARGE 1536
 
-static __noinline int vx_sample_drop(struct xdp_md *ctx, __u32 reason)
+/* For those who watch. Each round has room for a few of a reason, and only a reader starts the next: what they cost is
+ * bounded without a clock, and nothing piles up for one who went away. */
+static __noinline int vx_sample_drop(struct xdp_md *ctx, __u32 reason, __u32 form)
 {
-	struct vx_sample *sample = bpf_ringbuf_reserve(&packet_ringbuf, sizeof(*sample), 0);
-	__u32 length = vx_frame_length(ctx);
-	__u32 captured = length < VX_SAMPLE_BYTES ? length : VX_SAMPLE_BYTES;
+	struct vx_slot *slot = vx_slot_here(); /* again: callers are short of registers, and of stack for more */
+	struct vx_sample *sample;
+	__u32 length, captured;
 
+	if (!slot || reason >= VX_DROP_COUNT)
+		return 0;
+	if (slot->sampled[reason].round != control.sample_round) {
+		slot->sampled[reason].round = control.sample_round;
+		slot->sampled[reason].count = 0;
+	}
+	if (slot->sampled[reason].count >= control.sample_most)
+		return 0;
+	slot->sampled[reason].count++;
+	sample = bpf_ringbuf_reserve(&packet_ringbuf, sizeof(*sample), 0);
 	if (!sample)
 		return 0;
+	slot->direction[VX_INSIDE].sampled++;
 	sample->time_ns = bpf_ktime_get_ns();
+	length = vx_frame_length(ctx);
+	captured = length < VX_SAMPLE_BYTES ? length : VX_SAMPLE_BYTES;
 	sample->length = length;
 	sample->drop = reason;
 	sample->direction = VX_INSIDE;
+	sample->form = form;
 	VX_OPAQUE(captured);
 	if (captured < 1 || captured > VX_SAMPLE_BYTES || bpf_xdp_load_bytes(ctx, 0, sample->bytes, captured))
 		captured = 0;
@@ -32,13 +47,25 @@ static __noinline int vx_sample_drop(struct xdp_md *ctx, __u32 reason)
 	return 0;
 }
 
-static __always_inline int vx_drop(struct xdp_md *ctx, struct vx_slot *slot, __u32 reason)
+static __always_inline int vx_drop_as(struct xdp_md *ctx, struct vx_slot *slot, __u32 reason, __u32 form)
 {
 	if (reason >= VX_DROP_COUNT)
 		return XDP_ABORTED;
-	if (!(slot->direction[VX_INSIDE].dropped[reason]++ & VX_SAMPLE_EVERY_MASK))
-		vx_sample_drop(ctx, reason);
+	slot->direction[VX_INSIDE].dropped[reason]++;
+	if (control.sample_round)
+		vx_sample_drop(ctx, reason, form);
 	return XDP_DROP;
+}
+
+static __always_inline int vx_drop(struct xdp_md *ctx, struct vx_slot *slot, __u32 reason)
+{
+	return vx_drop_as(ctx, slot, reason, VX_SAMPLE_RECEIVED);
+}
+
+/* Of a frame that is decapsulated already. */
+static __always_inline int vx_drop_leaving(struct xdp_md *ctx, struct vx_slot *slot, __u32 reason)
+{
+	return vx_drop_as(ctx, slot, reason, VX_SAMPLE_LEAVING);
 }
 
 static __always_inline int vx_pass(struct vx_slot *slot)
@@ -67,12 +94,12 @@ static __always_inline int vx_put_record(struct xdp_md *ctx, struct vx_slot *slo
 	struct vx_exception *record = bpf_ringbuf_reserve(ring, sizeof(*record) + room, 0);
 
 	if (!record)
-		return vx_drop(ctx, slot, VX_DROP_ring_full);
+		return vx_drop_leaving(ctx, slot, VX_DROP_ring_full);
 	*record = *exception;
 	VX_OPAQUE(length);
 	if (length < ETH_HLEN || length > room || bpf_xdp_load_bytes(ctx, 0, record + 1, length)) {
 		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
-		return vx_drop(ctx, slot, VX_DROP_redirect_error);
+		return vx_drop_leaving(ctx, slot, VX_DROP_redirect_error);
 	}
 	/* Read after the record was reserved: a worker that has begun to sleep since then finds it there. A locked
 	 * addition keeps that order on x86; where it does not, a lone record may wait for the worker's next tick. */
@@ -90,7 +117,7 @@ static __noinline int vx_to_worker(struct xdp_md *ctx, struct vx_slot *slot, con
 
 	VX_OPAQUE(length);
 	if (length < ETH_HLEN || length > VX_EXCEPTION_BYTES_MAX)
-		return vx_drop(ctx, slot, VX_DROP_too_big);
+		return vx_drop_leaving(ctx, slot, VX_DROP_too_big);
 	if (vx_hand_over != VX_HAND_OVER_RINGS &&
 	    bpf_redirect_map(&worker_sockets, ctx->rx_queue_index, XDP_ABORTED) == XDP_REDIRECT &&
 	    !bpf_xdp_adjust_meta(ctx, -(int)sizeof(*exception))) {
@@ -104,7 +131,7 @@ static __noinline int vx_to_worker(struct xdp_md *ctx, struct vx_slot *slot, con
 	}
 	ring = bpf_map_lookup_elem(&percpu_ringbufs, &cpu);
 	if (!ring)
-		return vx_drop(ctx, slot, VX_DROP_redirect_error);
+		return vx_drop_leaving(ctx, slot, VX_DROP_redirect_error);
 	if (length <= VX_RECORD_SMALL)
 		return vx_put_record(ctx, slot, ring, exception, VX_RECORD_SMALL);
 	if (length <= VX_RECORD_MEDIUM)
@@ -141,14 +168,14 @@ static __always_inline int vx_forward(struct xdp_md *ctx, struct vx_slot *slot, 
 	int action;
 
 	if ((void *)(ethernet + 1) > (void *)(long)ctx->data_end)
-		return vx_drop(ctx, slot, VX_DROP_malformed_inner);
+		return vx_drop_leaving(ctx, slot, VX_DROP_malformed_inner);
 	vx_copy_macs((__u32 *)ethernet, (const __u32 *)macs);
 	ethernet->protocol_be = protocol_be;
 	if (vx_hand_over != VX_HAND_OVER_EXCEPTIONS)
 		return vx_ready(ctx, slot, started_ns);
 	action = bpf_redirect_map(&redirect_map, 0, XDP_ABORTED);
 	if (action != XDP_REDIRECT)
-		return vx_drop(ctx, slot, VX_DROP_redirect_error);
+		return vx_drop_leaving(ctx, slot, VX_DROP_redirect_error);
 	slot->direction[VX_INSIDE].redirected++;
 	slot->direction[VX_INSIDE].redirected_bytes += vx_frame_length(ctx);
 	if (started_ns)

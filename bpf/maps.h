@@ -36,7 +36,7 @@ struct {
 	__type(value, __u32);
 } redirect_map VX_MAP;
 
-/* The first and every 1,024th drop of a reason on a CPU, for people. */
+/* Samples of drops, for people, while somebody watches. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, VX_RING_BYTES);

@@ -58,17 +58,12 @@ export interface Attached {
 
 export interface NativeEvent {
   /** Stable name: "neighbour_resolved", "neighbour_failed", "route_changed", "link_changed", "policy_routing",
-   * "route_table_full", "injection_unavailable", "drop_sample". */
+   * "route_table_full", "injection_unavailable". */
   event: string;
   /** CLOCK_MONOTONIC, nanoseconds. */
   timeNs: bigint;
   /** Human-readable detail, already formatted ("192.0.2.7 is at 02:00:00:00:00:03"). */
   detail: string;
-  /** drop_sample only. */
-  drop?: number;
-  direction?: number;
-  length?: number;
-  bytes?: Uint8Array;
 }
 
 export interface Snapshot {
@@ -107,6 +102,9 @@ export class Gateway {
   readonly counters: ArrayBuffer;
   /** Events since the last call. */
   drainEvents(): NativeEvent[];
+  /** Samples of dropped packets since the last call, as vx_sample records. Until the next call up to `most` of a reason
+   * are taken on each CPU; 0: nobody watches any more, and it costs the datapath one test of a flag per drop. */
+  drainSamples(most: number): Uint8Array;
   snapshot(): Snapshot;
   /** Counts redirected packets whose fate the kernel did not report; at once when there are none. */
   settle(): Promise<void>;

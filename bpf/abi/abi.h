@@ -30,7 +30,7 @@
 #define VX_FRAME_OFFSET_MAX 512     /* where a packet starts in its chunk, at most */
 #define VX_EXCEPTION_BYTES_MAX 3584 /* largest packet that can go to the worker */
 #define VX_RING_BYTES 262144        /* packet_ringbuf, and each CPU's exception ring */
-#define VX_SAMPLE_BYTES 128
+#define VX_SAMPLE_BYTES 240         /* VLAN, IPv6 and VXLAN outside, VLAN, IPv6 and TCP with options inside */
 #define VX_LATENCY_BUCKETS 24       /* bucket i counts samples below 2^i * 128 ns */
 #define VX_LATENCY_SAMPLE_MASK 0x3ff /* one packet in 1,024 a CPU is timed */
 
@@ -63,6 +63,12 @@ struct vx_counters {
 	__u64 dropped[VX_DROP_COUNT];
 };
 
+/* How many drops of a reason were sampled in a round (vx_control). */
+struct vx_sampled {
+	__u32 round;
+	__u32 count;
+};
+
 /* stats_map[slot]: slot = CPU for XDP and the tracepoints, VX_CPUS_MAX + worker for native threads, VX_CONTROL_SLOT. */
 struct vx_slot {
 	struct vx_counters direction[VX_DIRECTIONS];
@@ -72,6 +78,7 @@ struct vx_slot {
 	__u64 settled;          /* redirected packets whose fate was reported; XDP's tracepoints only */
 	__u64 last_fate;        /* of those, most of the last bulk's: 0 forwarded, else 1 + enum vx_drop; the same writers */
 	__u64 heartbeat;        /* native threads: loop iterations */
+	struct vx_sampled sampled[VX_DROP_COUNT];
 } __attribute__((aligned(64))); /* no two writers in one cache line */
 
 /* An IPv6 address, or an IPv4 one mapped into ::ffff:0:0/96. */
@@ -104,6 +111,8 @@ struct vx_control {
 	__u32 ingress_prog_id; /* so that host-wide tracepoints count only our redirects; 0: count none */
 	__u32 egress_prog_id;  /* the same for what the worker injects */
 	__u32 worker_sleeps;   /* the worker waits in poll(2): a ring record has to wake it */
+	__u32 sample_round;    /* 0: nobody watches; else a new one whenever the samples were read */
+	__u32 sample_most;     /* samples of a reason that a CPU, or worker, takes in a round */
 } __attribute__((aligned(8)));
 
 struct vx_prefix4 {
@@ -264,13 +273,20 @@ struct vx_injection {
 	struct vx_injected frames[VX_INJECTION_MAX];
 };
 
-/* packet_ringbuf: the first and every 1,024th drop of a reason on a CPU, for people. */
+/* What of a dropped packet was sampled. */
+enum vx_sample_form {
+	VX_SAMPLE_RECEIVED, /* the frame as it came */
+	VX_SAMPLE_LEAVING,  /* the packet as it would have left, its Ethernet addresses not filled in yet */
+};
+
+/* packet_ringbuf, and what workers drop: for people who watch. */
 struct vx_sample {
 	__u64 time_ns; /* CLOCK_MONOTONIC */
 	__u32 length;  /* of the frame */
-	__u16 captured;
+	__u8 captured;
 	__u8 drop; /* enum vx_drop */
 	__u8 direction;
+	__u8 form; /* enum vx_sample_form */
 	__u8 bytes[VX_SAMPLE_BYTES];
 };
 

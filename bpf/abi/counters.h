@@ -23,7 +23,8 @@
 	X(originated, "Frames of the gateway's own (ARP, neighbour discovery, ICMP)")                       \
 	X(translated, "Packets whose destination a static rule rewrote")                                    \
 	X(checksum_completed, "TCP and UDP checksums the sender had left to hardware, completed here")      \
-	X(cache_misses, "Addresses and ports looked up in the tables because the caches did not know them")
+	X(cache_misses, "Addresses and ports looked up in the tables because the caches did not know them") \
+	X(sampled, "Dropped packets copied for those who watch (vxpipe monitor)")
 
 /* X(name, help). Reasons that later datapaths add are added here when they are built. */
 #define VX_DROPS(X)                                                                                     \

@@ -120,6 +120,7 @@ Napi::Function GatewayObject::define(Napi::Env env)
 				   InstanceMethod<&GatewayObject::attach>("attach"),
 				   InstanceAccessor<&GatewayObject::counters>("counters"),
 				   InstanceMethod<&GatewayObject::drain_events>("drainEvents"),
+				   InstanceMethod<&GatewayObject::drain_samples>("drainSamples"),
 				   InstanceMethod<&GatewayObject::snapshot>("snapshot"),
 				   InstanceMethod<&GatewayObject::settle>("settle"),
 				   InstanceMethod<&GatewayObject::stop>("stop"),
@@ -226,15 +227,18 @@ Napi::Value GatewayObject::drain_events(const Napi::CallbackInfo &info)
 		item["event"] = event.event;
 		item["timeNs"] = Napi::BigInt::New(env, event.time_ns);
 		item["detail"] = event.detail;
-		if (event.has_sample) {
-			item["drop"] = Napi::Number::New(env, event.sample.drop);
-			item["direction"] = Napi::Number::New(env, event.sample.direction);
-			item["length"] = Napi::Number::New(env, event.sample.length);
-			item["bytes"] = Napi::Buffer<uint8_t>::Copy(env, event.sample.bytes, event.sample.captured);
-		}
 		out[at++] = item;
 	}
 	return out;
+}
+
+Napi::Value GatewayObject::drain_samples(const Napi::CallbackInfo &info)
+{
+	if (!require_gateway(info.Env()))
+		return info.Env().Undefined();
+	auto samples = gateway_->drain_samples(info[0].ToNumber().Uint32Value());
+	return Napi::Buffer<uint8_t>::Copy(info.Env(), reinterpret_cast<const uint8_t *>(samples.data()),
+					   samples.size() * sizeof(vx_sample));
 }
 
 Napi::Value GatewayObject::snapshot(const Napi::CallbackInfo &info)

@@ -22,6 +22,7 @@ private:
 	Napi::Value attach(const Napi::CallbackInfo &info);
 	Napi::Value counters(const Napi::CallbackInfo &info);
 	Napi::Value drain_events(const Napi::CallbackInfo &info);
+	Napi::Value drain_samples(const Napi::CallbackInfo &info);
 	Napi::Value snapshot(const Napi::CallbackInfo &info);
 	Napi::Value settle(const Napi::CallbackInfo &info);
 	Napi::Value stop(const Napi::CallbackInfo &info);

@@ -7,7 +7,7 @@
 
 #include "../../bpf/abi/abi.h"
 
-static_assert(sizeof(vx_counters) == 272);
+static_assert(sizeof(vx_counters) == 280);
 static_assert(offsetof(vx_counters, received) == 0);
 static_assert(sizeof(vx_counters::received) == 8);
 static_assert(offsetof(vx_counters, received_bytes) == 8);
@@ -38,24 +38,34 @@ static_assert(offsetof(vx_counters, checksum_completed) == 104);
 static_assert(sizeof(vx_counters::checksum_completed) == 8);
 static_assert(offsetof(vx_counters, cache_misses) == 112);
 static_assert(sizeof(vx_counters::cache_misses) == 8);
-static_assert(offsetof(vx_counters, dropped) == 120);
+static_assert(offsetof(vx_counters, sampled) == 120);
+static_assert(sizeof(vx_counters::sampled) == 8);
+static_assert(offsetof(vx_counters, dropped) == 128);
 static_assert(sizeof(vx_counters::dropped) == 152);
 
-static_assert(sizeof(vx_slot) == 832);
+static_assert(sizeof(vx_sampled) == 8);
+static_assert(offsetof(vx_sampled, round) == 0);
+static_assert(sizeof(vx_sampled::round) == 4);
+static_assert(offsetof(vx_sampled, count) == 4);
+static_assert(sizeof(vx_sampled::count) == 4);
+
+static_assert(sizeof(vx_slot) == 960);
 static_assert(offsetof(vx_slot, direction) == 0);
-static_assert(sizeof(vx_slot::direction) == 544);
-static_assert(offsetof(vx_slot, latency) == 544);
+static_assert(sizeof(vx_slot::direction) == 560);
+static_assert(offsetof(vx_slot, latency) == 560);
 static_assert(sizeof(vx_slot::latency) == 192);
-static_assert(offsetof(vx_slot, latency_sum_ns) == 736);
+static_assert(offsetof(vx_slot, latency_sum_ns) == 752);
 static_assert(sizeof(vx_slot::latency_sum_ns) == 8);
-static_assert(offsetof(vx_slot, latency_start_ns) == 744);
+static_assert(offsetof(vx_slot, latency_start_ns) == 760);
 static_assert(sizeof(vx_slot::latency_start_ns) == 8);
-static_assert(offsetof(vx_slot, settled) == 752);
+static_assert(offsetof(vx_slot, settled) == 768);
 static_assert(sizeof(vx_slot::settled) == 8);
-static_assert(offsetof(vx_slot, last_fate) == 760);
+static_assert(offsetof(vx_slot, last_fate) == 776);
 static_assert(sizeof(vx_slot::last_fate) == 8);
-static_assert(offsetof(vx_slot, heartbeat) == 768);
+static_assert(offsetof(vx_slot, heartbeat) == 784);
 static_assert(sizeof(vx_slot::heartbeat) == 8);
+static_assert(offsetof(vx_slot, sampled) == 792);
+static_assert(sizeof(vx_slot::sampled) == 152);
 
 static_assert(sizeof(vx_addr) == 16);
 static_assert(offsetof(vx_addr, bytes) == 0);
@@ -67,7 +77,7 @@ static_assert(sizeof(vx_epoch::generation) == 4);
 static_assert(offsetof(vx_epoch, allowlist) == 4);
 static_assert(sizeof(vx_epoch::allowlist) == 4);
 
-static_assert(sizeof(vx_control) == 24);
+static_assert(sizeof(vx_control) == 32);
 static_assert(offsetof(vx_control, epoch) == 0);
 static_assert(sizeof(vx_control::epoch) == 8);
 static_assert(offsetof(vx_control, rules) == 8);
@@ -78,6 +88,10 @@ static_assert(offsetof(vx_control, egress_prog_id) == 16);
 static_assert(sizeof(vx_control::egress_prog_id) == 4);
 static_assert(offsetof(vx_control, worker_sleeps) == 20);
 static_assert(sizeof(vx_control::worker_sleeps) == 4);
+static_assert(offsetof(vx_control, sample_round) == 24);
+static_assert(sizeof(vx_control::sample_round) == 4);
+static_assert(offsetof(vx_control, sample_most) == 28);
+static_assert(sizeof(vx_control::sample_most) == 4);
 
 static_assert(sizeof(vx_prefix4) == 8);
 static_assert(offsetof(vx_prefix4, length) == 0);
@@ -229,16 +243,18 @@ static_assert(sizeof(vx_injection::told) == 8);
 static_assert(offsetof(vx_injection, frames) == 24);
 static_assert(sizeof(vx_injection::frames) == 8192);
 
-static_assert(sizeof(vx_sample) == 144);
+static_assert(sizeof(vx_sample) == 256);
 static_assert(offsetof(vx_sample, time_ns) == 0);
 static_assert(sizeof(vx_sample::time_ns) == 8);
 static_assert(offsetof(vx_sample, length) == 8);
 static_assert(sizeof(vx_sample::length) == 4);
 static_assert(offsetof(vx_sample, captured) == 12);
-static_assert(sizeof(vx_sample::captured) == 2);
-static_assert(offsetof(vx_sample, drop) == 14);
+static_assert(sizeof(vx_sample::captured) == 1);
+static_assert(offsetof(vx_sample, drop) == 13);
 static_assert(sizeof(vx_sample::drop) == 1);
-static_assert(offsetof(vx_sample, direction) == 15);
+static_assert(offsetof(vx_sample, direction) == 14);
 static_assert(sizeof(vx_sample::direction) == 1);
+static_assert(offsetof(vx_sample, form) == 15);
+static_assert(sizeof(vx_sample::form) == 1);
 static_assert(offsetof(vx_sample, bytes) == 16);
-static_assert(sizeof(vx_sample::bytes) == 128);
+static_assert(sizeof(vx_sample::bytes) == 240);

@@ -43,7 +43,8 @@ protected:
 						 bpf_map__fd(feeder_->maps.interfaces), *tables_, events_);
 		ASSERT_TRUE(links_->read(*reads, 0));
 		sender_ = std::make_unique<Sender>(*umem_, transmitter_, Injector(-1, no_injection(), &counters()), *links_,
-						   requests_, counters(), events_);
+						   requests_, counters(), events_,
+						   Sampler(feeder_->bss->control, slot_, events_));
 		neighbours_ = std::make_unique<Neighbours>(*links_, bpf_map__fd(feeder_->maps.neighbours), requests_,
 							   *sender_, *tables_, events_);
 		neighbours_->set_drain([] {});

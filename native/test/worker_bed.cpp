@@ -220,7 +220,6 @@ void WorkerBed::start_worker(const std::function<void(ExceptionWorkerConfig &)> 
 	config.interface_fd = bpf_map__fd(feeder_->maps.interfaces);
 	config.fragments_fd = bpf_map__fd(feeder_->maps.fragments);
 	config.exception_rings_fd = bpf_map__fd(feeder_->maps.rings);
-	config.samples_fd = bpf_map__fd(feeder_->maps.samples);
 	config.control = &feeder_->bss->control;
 	config.slot = &slot_;
 	config.inject_fd = -1;
@@ -244,11 +243,6 @@ void WorkerBed::feed(const Bytes &ip, vx_exception exception, uint16_t way)
 	memcpy(&frame[14 + sizeof exception + 14], ip.data(), ip.size());
 	EXPECT_EQ(send(generator_socket_.get(), frame.data(), frame.size(), 0), static_cast<ssize_t>(frame.size()))
 		<< strerror(errno);
-}
-
-void WorkerBed::feed_sample()
-{
-	feed(Bytes(46), {}, kSample);
 }
 
 std::vector<Bytes> WorkerBed::arrived()

@@ -60,7 +60,6 @@ class WorkerBed : public testing::Test {
 protected:
 	static constexpr uint16_t kBySocket = 0x88b5;
 	static constexpr uint16_t kByRing = 0x88b6;
-	static constexpr uint16_t kSample = 0x88b7;
 
 	void SetUp() override;
 	void TearDown() override;
@@ -69,7 +68,6 @@ protected:
 	void stop_worker() { worker_.reset(); }
 	// Hands an IP packet to the worker as XDP would.
 	void feed(const Bytes &ip, vx_exception exception = {}, uint16_t way = kBySocket);
-	void feed_sample();
 
 	// Frames with packets of the test that have reached the far end since the last call.
 	std::vector<Bytes> arrived();

@@ -13,7 +13,6 @@
 
 #define FEED_BY_SOCKET 0x88b5 /* IEEE 802 local experimental */
 #define FEED_BY_RING 0x88b6
-#define FEED_SAMPLE 0x88b7
 
 struct {
 	__uint(type, BPF_MAP_TYPE_XSKMAP);
@@ -62,7 +61,7 @@ struct {
 struct feed_ring {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 20);
-} ring0 SEC(".maps"), ring1 SEC(".maps"), samples SEC(".maps");
+} ring0 SEC(".maps"), ring1 SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
@@ -107,19 +106,6 @@ static __always_inline int by_socket(struct xdp_md *ctx)
 	return bpf_redirect_map(&sockets, ctx->rx_queue_index, XDP_ABORTED);
 }
 
-static __always_inline int as_sample(void)
-{
-	struct vx_sample *sample = bpf_ringbuf_reserve(&samples, sizeof(*sample), 0);
-
-	if (!sample)
-		return XDP_ABORTED;
-	__builtin_memset(sample, 0, sizeof(*sample));
-	sample->drop = VX_DROP_not_allowed;
-	sample->length = 99;
-	bpf_ringbuf_submit(sample, BPF_RB_NO_WAKEUP);
-	return XDP_DROP;
-}
-
 SEC("xdp")
 int feed(struct xdp_md *ctx)
 {
@@ -131,7 +117,6 @@ int feed(struct xdp_md *ctx)
 	switch (bpf_ntohs(ethernet->h_proto)) {
 	case FEED_BY_SOCKET: return by_socket(ctx);
 	case FEED_BY_RING: return by_ring(ctx, (__u32)(length - ETH_HLEN));
-	case FEED_SAMPLE: return as_sample();
 	default: return XDP_PASS;
 	}
 }

@@ -340,16 +340,41 @@ TEST_F(WorkerPackets, TheInterfacesAreDescribedAndTheirChangesFollowed)
 	}));
 }
 
-TEST_F(WorkerPackets, ADropSampleBecomesAnEventWithinTwoSeconds)
+TEST_F(WorkerPackets, WhatItDropsIsSampledWhileSomebodyWatchesAndAFewOfAReasonInARound)
 {
 	start_worker();
-	feed_sample();
-	std::vector<WorkerEvent> events;
-	EXPECT_TRUE(eventually([&] { return !(events = worker_->drain_events()).empty(); }));
-	ASSERT_FALSE(events.empty());
-	EXPECT_EQ(events[0].event, "drop_sample");
-	EXPECT_TRUE(events[0].has_sample);
-	EXPECT_EQ(events[0].sample.length, 99u);
+	vx_control &control = feeder_->bss->control;
+	const Bytes packet = make_ipv4({.destination = "198.18.0.1"});  // no route leads there
+	const auto drop = [&](uint64_t times) {
+		const uint64_t before = dropped(VX_DROP_no_route);
+		for (uint64_t i = 0; i < times; i++)
+			feed(packet);
+		ASSERT_TRUE(eventually([&] { return dropped(VX_DROP_no_route) == before + times; }));
+	};
+	drop(3);
+	EXPECT_TRUE(worker_->drain_samples().empty());
+	for (uint32_t round = 1; round < 3; round++) {
+		control.sample_most = 2;
+		__atomic_store_n(&control.sample_round, round, __ATOMIC_SEQ_CST);
+		drop(5);
+		std::vector<vx_sample> samples;
+		EXPECT_TRUE(eventually([&] {
+			for (const vx_sample &sample : worker_->drain_samples())
+				samples.push_back(sample);
+			return samples.size() == 2;
+		}));
+		ASSERT_EQ(samples.size(), 2u);
+		EXPECT_EQ(samples[0].drop, VX_DROP_no_route);
+		EXPECT_EQ(samples[0].direction, VX_INSIDE);
+		EXPECT_EQ(samples[0].form, VX_SAMPLE_LEAVING);
+		EXPECT_EQ(samples[0].length, 14 + packet.size());
+		EXPECT_EQ(samples[0].captured, 14 + packet.size());
+		EXPECT_EQ(memcmp(samples[0].bytes + 14, packet.data(), packet.size()), 0);
+		EXPECT_EQ(counters().sampled, 2 * round);
+	}
+	__atomic_store_n(&control.sample_round, 0, __ATOMIC_SEQ_CST);
+	drop(3);
+	EXPECT_TRUE(worker_->drain_samples().empty());
 }
 
 TEST_F(WorkerPackets, UnderAFloodEveryPacketThatGotInHasOneFate)

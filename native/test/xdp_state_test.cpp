@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstring>
 #include <random>
+#include <utility>
 
 #include "xdp_bed.h"
 #include "xdp_words.h"
@@ -141,64 +142,109 @@ TEST_F(XdpState, MorePortsThanTheCacheHoldsAreNeverTakenForOneAnother)
 	}
 }
 
-TEST_F(XdpState, TheFirstAndEvery1024thDropOfAReasonIsSampled)
+struct Samples {
+	std::vector<vx_sample> seen;
+	Result<RingReader> ring;
+
+	explicit Samples(XdpBed &bed)
+		: ring(RingReader::open(bed.map("packet_ringbuf"), [this](const uint8_t *bytes, size_t length) {
+			  EXPECT_EQ(length, sizeof(vx_sample));
+			  memcpy(&seen.emplace_back(), bytes, std::min(length, sizeof(vx_sample)));
+		  }))
+	{
+		EXPECT_TRUE(ring);
+		take();
+	}
+	std::vector<vx_sample> take()
+	{
+		ring->consume(kSamplesMax);
+		return std::exchange(seen, {});
+	}
+};
+
+void watch(XdpBed &bed, uint32_t round, uint32_t most)
 {
-	struct Seen {
-		vx_sample sample;
-		size_t length;
-	};
-	std::vector<Seen> seen;
-	auto ring = RingReader::open(bed_.map("packet_ringbuf"), [&](const uint8_t *bytes, size_t length) {
-		seen.push_back({});
-		memcpy(&seen.back().sample, bytes, std::min(length, sizeof(vx_sample)));
-		seen.back().length = length;
-	});
-	ASSERT_TRUE(ring);
-	ring->consume(kSamplesMax);
-	seen.clear();
-	memset(bed_.slot().direction[VX_INSIDE].dropped, 0, sizeof bed_.slot().direction[VX_INSIDE].dropped);
+	bed.datapath().control()->sample_most = most;
+	bed.datapath().control()->sample_round = round;
+}
+
+TEST_F(XdpState, NoDropIsSampledWhileNobodyWatches)
+{
+	Samples samples(bed_);
+	bed_.apply({"allow"});
+	const Bytes packet = frame(kNet + 1, kNet + 2, 9);
+	watch(bed_, 0, 100);
+	for (int i = 0; i < 2000; i++)
+		ASSERT_FALSE(bed_.run(packet).counts.contains("sampled"));
+	EXPECT_TRUE(samples.take().empty());
+}
+
+TEST_F(XdpState, InEveryRoundTheFirstDropsOfEachReasonAreSampled)
+{
+	Samples samples(bed_);
 	bed_.apply({"allow"});
 	const Bytes small = frame(kNet + 1, kNet + 2, 9, 3), large = frame(kNet + 1, kNet + 2, 9, 500);
 	Bytes flagless = small;
 	flagless[42] = 0;
-	for (int i = 0; i < 1024; i++)
-		ASSERT_EQ(bed_.run(small).action, XDP_DROP);
-	ASSERT_EQ(bed_.run(large).action, XDP_DROP);
-	ASSERT_EQ(bed_.run(flagless).action, XDP_DROP);
-	ring->consume(kSamplesMax);
-	ASSERT_EQ(seen.size(), 3u);
-	const struct {
-		const Bytes &frame;
-		vx_drop drop;
-	} expected[] = {{small, VX_DROP_not_allowed}, {large, VX_DROP_not_allowed}, {flagless, VX_DROP_vxlan_flags}};
-	for (size_t i = 0; i < 3; i++) {
-		const vx_sample &sample = seen[i].sample;
-		const size_t captured = std::min<size_t>(expected[i].frame.size(), VX_SAMPLE_BYTES);
-		EXPECT_EQ(seen[i].length, sizeof(vx_sample));
-		EXPECT_EQ(sample.drop, expected[i].drop);
-		EXPECT_EQ(sample.direction, VX_INSIDE);
-		EXPECT_EQ(sample.length, expected[i].frame.size());
-		EXPECT_EQ(sample.captured, captured);
-		EXPECT_EQ(memcmp(sample.bytes, expected[i].frame.data(), captured), 0);
-		EXPECT_GE(sample.time_ns, i ? seen[i - 1].sample.time_ns : 1);
+	for (uint32_t round = 1; round < 4; round++) {
+		watch(bed_, round, 2);
+		for (const Bytes &one : {small, large, small, small, flagless})
+			ASSERT_EQ(bed_.run(one).action, XDP_DROP);
+		const std::vector<vx_sample> seen = samples.take();
+		ASSERT_EQ(seen.size(), 3u);
+		const struct {
+			const Bytes &frame;
+			vx_drop drop;
+		} expected[] = {{small, VX_DROP_not_allowed}, {large, VX_DROP_not_allowed}, {flagless, VX_DROP_vxlan_flags}};
+		for (size_t i = 0; i < 3; i++) {
+			const vx_sample &sample = seen[i];
+			const size_t captured = std::min<size_t>(expected[i].frame.size(), VX_SAMPLE_BYTES);
+			EXPECT_EQ(sample.drop, expected[i].drop);
+			EXPECT_EQ(sample.direction, VX_INSIDE);
+			EXPECT_EQ(sample.form, VX_SAMPLE_RECEIVED);
+			EXPECT_EQ(sample.length, expected[i].frame.size());
+			EXPECT_EQ(sample.captured, captured);
+			EXPECT_EQ(memcmp(sample.bytes, expected[i].frame.data(), captured), 0);
+			EXPECT_GE(sample.time_ns, i ? seen[i - 1].time_ns : 1);
+		}
 	}
+	watch(bed_, 0, 0);
+}
+
+TEST_F(XdpState, ADropOfADecapsulatedPacketIsSampledAsItWouldHaveLeft)
+{
+	Samples samples(bed_);
+	// The worker should resolve its neighbour, but there is no ring to hand it over.
+	bed_.apply({"route", "198.18.0.0/15", "onlink"});
+	bed_.apply({"ring", "none"});
+	watch(bed_, 1, 1);
+	const Bytes packet = frame(kNet + 1, 0xc6120001, 9);
+	const Outcome outcome = bed_.run(packet);
+	ASSERT_EQ(outcome.action, XDP_DROP);
+	const std::vector<vx_sample> seen = samples.take();
+	ASSERT_EQ(seen.size(), 1u);
+	EXPECT_EQ(seen[0].drop, VX_DROP_redirect_error);
+	EXPECT_EQ(seen[0].form, VX_SAMPLE_LEAVING);
+	EXPECT_EQ(seen[0].length, packet.size() - kInner);
+	EXPECT_EQ(memcmp(seen[0].bytes + kEthernet, &packet[kInnerIp], packet.size() - kInnerIp), 0);
+	watch(bed_, 0, 0);
 }
 
 TEST_F(XdpState, AFullSampleRingLosesSamplesAndNoCount)
 {
-	memset(bed_.slot().direction[VX_INSIDE].dropped, 0, sizeof bed_.slot().direction[VX_INSIDE].dropped);
+	Samples samples(bed_);
 	bed_.apply({"allow"});
 	const Bytes packet = frame(kNet + 1, kNet + 2, 9);
-	const uint64_t samples = VX_RING_BYTES / sizeof(vx_sample) + 10;
-	for (uint64_t i = 0; i < samples; i++) {
-		bed_.slot().direction[VX_INSIDE].dropped[VX_DROP_not_allowed] = 0;  // each one the first
+	const uint64_t room = VX_RING_BYTES / (sizeof(vx_sample) + BPF_RINGBUF_HDR_SZ);
+	watch(bed_, 1, UINT32_MAX);
+	for (uint64_t i = 0; i < room + 10; i++) {
 		const Outcome outcome = bed_.run(packet);
 		ASSERT_EQ(outcome.action, XDP_DROP);
 		ASSERT_EQ(outcome.counts.at("not_allowed"), 1u);
+		ASSERT_EQ(outcome.counts.contains("sampled"), i < room) << i;
 	}
-	auto ring = RingReader::open(bed_.map("packet_ringbuf"), [](const uint8_t *, size_t) {});
-	ASSERT_TRUE(ring);
-	ring->consume(kSamplesMax);
+	watch(bed_, 0, 0);
+	EXPECT_EQ(samples.take().size(), room);
 }
 
 TEST_F(XdpState, OnePacketIn1024IsTimed)

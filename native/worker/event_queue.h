@@ -27,14 +27,16 @@ public:
 		if (this_second_[event]++ >= kPerSecond)
 			return;
 		const std::lock_guard lock(mutex_);
-		keep({event, now_ns, std::move(detail), false, {}});
+		if (queue_.size() == kMost)
+			queue_.pop_front();
+		queue_.push_back({event, now_ns, std::move(detail)});
 	}
-	// A flood of drops makes more samples than anybody reads: those beyond kSamplesMost are left out.
+	// More than anybody reads are left out.
 	void push_sample(const vx_sample &sample)
 	{
 		const std::lock_guard lock(mutex_);
-		if (samples_ < kSamplesMost)
-			keep({"drop_sample", sample.time_ns, "", true, sample});
+		if (samples_.size() < kSamplesMost)
+			samples_.push_back(sample);
 	}
 
 	// Any thread.
@@ -44,8 +46,12 @@ public:
 		std::vector<WorkerEvent> all(std::make_move_iterator(queue_.begin()),
 					     std::make_move_iterator(queue_.end()));
 		queue_.clear();
-		samples_ = 0;
 		return all;
+	}
+	std::vector<vx_sample> drain_samples()
+	{
+		const std::lock_guard lock(mutex_);
+		return std::exchange(samples_, {});
 	}
 
 private:
@@ -55,20 +61,9 @@ private:
 
 	std::mutex mutex_;
 	std::deque<WorkerEvent> queue_;
-	size_t samples_ = 0;  // in the queue
+	std::vector<vx_sample> samples_;
 	uint64_t second_ns_ = 0;
 	std::map<std::string_view, uint32_t> this_second_;
-
-	// With the mutex held.
-	void keep(WorkerEvent event)
-	{
-		if (queue_.size() == kMost) {
-			samples_ -= queue_.front().has_sample;
-			queue_.pop_front();
-		}
-		samples_ += event.has_sample;
-		queue_.push_back(std::move(event));
-	}
 };
 
 }  // namespace vx

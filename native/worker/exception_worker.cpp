@@ -70,6 +70,11 @@ std::vector<WorkerEvent> ExceptionWorker::drain_events()
 	return state_->events.drain();
 }
 
+std::vector<vx_sample> ExceptionWorker::drain_samples()
+{
+	return state_->events.drain_samples();
+}
+
 WorkerSnapshot ExceptionWorker::snapshot()
 {
 	return state_->loop->snapshot();

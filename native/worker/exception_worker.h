@@ -37,7 +37,6 @@ struct ExceptionWorkerConfig {
 	int interface_fd;             // interface_map, ARRAY vx_direction -> vx_interface
 	int fragments_fd;             // HASH vx_fragment_key -> vx_fragment
 	int exception_rings_fd;       // percpu_ringbufs: ARRAY_OF_MAPS cpu -> RINGBUF of vx_exception + frame
-	int samples_fd;               // packet_ringbuf: RINGBUF of vx_sample
 	vx_control *control;          // mapped .bss of the programs; the worker only bumps `generation`, atomically
 	vx_slot *slot;                // this worker's slot of stats_map, mapped
 };
@@ -49,8 +48,6 @@ struct WorkerEvent {
 	std::string event;  // names in native/index.d.ts
 	uint64_t time_ns;
 	std::string detail;
-	bool has_sample = false;
-	vx_sample sample;
 };
 
 struct NextHopView {
@@ -78,6 +75,8 @@ public:
 	~ExceptionWorker();
 
 	std::vector<WorkerEvent> drain_events();
+	// Of the packets it dropped while somebody watched (vx_control).
+	std::vector<vx_sample> drain_samples();
 	WorkerSnapshot snapshot();
 
 private:

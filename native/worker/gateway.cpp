@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace vx {
 
@@ -18,6 +19,14 @@ Result<std::unique_ptr<Gateway>> Gateway::open(const DatapathPlan &datapath, con
 	if (!opened)
 		return opened.error();
 	self->datapath_ = std::move(*opened);
+	auto ring = RingReader::open(self->datapath_->map_fd("packet_ringbuf"),
+				     [gateway = self.get()](const uint8_t *bytes, size_t length) {
+					     vx_sample &sample = gateway->samples_.emplace_back();
+					     memcpy(&sample, bytes, std::min(length, sizeof sample));
+				     });
+	if (!ring)
+		return ring.error();
+	self->sample_ring_ = std::move(*ring);
 	return self;
 }
 
@@ -47,7 +56,6 @@ Result<Attached> Gateway::attach()
 	config.interface_fd = datapath_->map_fd("interface_map");
 	config.fragments_fd = datapath_->map_fd("fragments");
 	config.exception_rings_fd = datapath_->map_fd("percpu_ringbufs");
-	config.samples_fd = datapath_->map_fd("packet_ringbuf");
 	config.control = datapath_->control();
 	config.slot = &datapath_->slots()[VX_CPUS_MAX];
 	auto started = ExceptionWorker::start(config);
@@ -69,6 +77,19 @@ void Gateway::stop(std::span<uint8_t> into)
 	worker_.reset();
 	memcpy(into.data(), datapath_->slots(), std::min(into.size(), Datapath::slots_bytes()));
 	datapath_->remove();
+}
+
+std::vector<vx_sample> Gateway::drain_samples(uint32_t most)
+{
+	sample_ring_->consume(VX_RING_BYTES / sizeof(vx_sample));
+	if (worker_)
+		for (const vx_sample &sample : worker_->drain_samples())
+			samples_.push_back(sample);
+	sample_round_ = most ? std::max(sample_round_ + 1, 1u) : 0;
+	vx_control *control = datapath_->control();
+	__atomic_store_n(&control->sample_most, most, __ATOMIC_RELAXED);
+	__atomic_store_n(&control->sample_round, sample_round_, __ATOMIC_RELEASE);
+	return std::exchange(samples_, {});
 }
 
 std::vector<WorkerEvent> Gateway::drain_events()

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "../io/datapath.h"
+#include "../io/ring_reader.h"
 #include "exception_worker.h"
 
 namespace vx {
@@ -27,6 +29,9 @@ public:
 	// Takes the inside program off, lets the worker finish, copies the final counters into `into`, removes the rest.
 	void stop(std::span<uint8_t> into);
 	std::vector<WorkerEvent> drain_events();
+	// Drop samples since the last call. Has XDP and the worker take up to `most` of a reason each until the next call;
+	// 0: nobody watches any more.
+	std::vector<vx_sample> drain_samples(uint32_t most);
 	WorkerSnapshot snapshot();
 
 private:
@@ -37,6 +42,9 @@ private:
 	// Destroyed in reverse: the worker uses the maps.
 	std::unique_ptr<Datapath> datapath_;
 	std::unique_ptr<ExceptionWorker> worker_;
+	std::optional<RingReader> sample_ring_;
+	std::vector<vx_sample> samples_;
+	uint32_t sample_round_ = 0;
 };
 
 }  // namespace vx

@@ -22,7 +22,6 @@ constexpr uint64_t kTickNs = 1000000000;
 constexpr uint64_t kFinishNsMax = 1000000000;
 constexpr uint64_t kDrainNsMax = 5000000000;
 constexpr uint32_t kBatchMax = 1024;  // as the configuration's schema has it
-constexpr uint32_t kSamplesMax = VX_RING_BYTES / sizeof(vx_sample);
 constexpr uint32_t kDrainBatchesMax = 64;  // under a flood the rings are never empty
 constexpr uint64_t kPollEveryNs = 1000000;  // while not sleeping: for what is no packet
 constexpr uint64_t kCountRefusedNs = 5000000;
@@ -201,7 +200,6 @@ void Loop::run()
 void Loop::tick()
 {
 	next_tick_ns_ = now_ns_ + kTickNs;
-	samples_->consume(kSamplesMax);
 	fragments_.tick(now_ns_);
 	neighbours_.tick(now_ns_);
 	catch_up();
@@ -252,7 +250,6 @@ void Loop::finish()
 	sender_.give_up();
 	count_refused();
 	check_frames();
-	samples_->consume(kSamplesMax);
 	publish_snapshot(false);
 }
 

@@ -40,7 +40,7 @@ private:
 	std::vector<XskReceiver> receivers_;
 	XskTransmitter transmitter_;
 	Netlink announcements_, reads_, requests_;
-	std::optional<RingReader> exceptions_, samples_;
+	std::optional<RingReader> exceptions_;
 	Tables tables_;
 	Links links_;
 	Sender sender_;

@@ -38,7 +38,8 @@ Loop::Loop(const ExceptionWorkerConfig &config, Umem umem, EventQueue &events)
 	  links_(static_cast<uint32_t>(config.inside_ifindex), static_cast<uint32_t>(config.outside_ifindex),
 		 config.interface_fd, tables_, events),
 	  sender_(umem_, transmitter_, Injector(config.inject_fd, config.injection, &config.slot->direction[VX_INSIDE]),
-		  links_, requests_, config.slot->direction[VX_INSIDE], events),
+		  links_, requests_, config.slot->direction[VX_INSIDE], events,
+		  Sampler(*config.control, *config.slot, events)),
 	  routes_(static_cast<uint32_t>(config.outside_ifindex), config.routes4_fd, config.routes6_fd, tables_, events),
 	  neighbours_(links_, config.neighbours_fd, requests_, sender_, tables_, events),
 	  fragments_(umem_, sender_, config_, [this](Frame frame, uint64_t) { forward(frame); })
@@ -117,14 +118,6 @@ Result<void> Loop::open_rings()
 	if (!exceptions)
 		return exceptions.error();
 	exceptions_ = std::move(*exceptions);
-	auto samples = RingReader::open(config_.samples_fd, [this](const uint8_t *bytes, size_t length) {
-		vx_sample sample{};
-		memcpy(&sample, bytes, std::min(length, sizeof sample));
-		events_.push_sample(sample);
-	});
-	if (!samples)
-		return samples.error();
-	samples_ = std::move(*samples);
 	return {};
 }
 

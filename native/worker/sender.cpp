@@ -24,9 +24,10 @@ constexpr uint64_t kStallNsMax = 1000000000;  // a driver that takes nothing for
 }  // namespace
 
 Sender::Sender(Umem &umem, XskTransmitter &transmitter, Injector injector, Links &links, Netlink &requests,
-	       vx_counters &counters, EventQueue &events)
+	       vx_counters &counters, EventQueue &events, Sampler sampler)
 	: umem_(umem), transmitter_(transmitter), links_(links), requests_(requests), counters_(counters),
-	  injector_(injector), events_(events), backlog_(std::bit_ceil(umem.frames())), inject_most_(kInjectAtLeast)
+	  injector_(injector), events_(events), sampler_(sampler), backlog_(std::bit_ceil(umem.frames())),
+	  inject_most_(kInjectAtLeast)
 {
 }
 
@@ -39,8 +40,9 @@ void Sender::send_ready(Frame frame)
 
 void Sender::drop(Frame frame, vx_drop reason)
 {
-	umem_.put(frame.address);
 	counters_.dropped[reason]++;
+	sampler_.dropped(umem_.at(frame.address), frame.length, reason);
+	umem_.put(frame.address);
 }
 
 void Sender::put_ethernet(uint8_t *frame, const uint8_t destination_mac[6]) const

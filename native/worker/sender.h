@@ -20,6 +20,7 @@
 #include "../io/xsk.h"
 #include "event_queue.h"
 #include "links.h"
+#include "sampler.h"
 
 namespace vx {
 
@@ -27,7 +28,7 @@ class Sender {
 public:
 	// Everything outlives the sender. `counters` are the inside direction's: these packets came from there.
 	Sender(Umem &umem, XskTransmitter &transmitter, Injector injector, Links &links, Netlink &requests,
-	       vx_counters &counters, EventQueue &events);
+	       vx_counters &counters, EventQueue &events, Sampler sampler);
 
 	// Takes the frame, a whole IP packet behind room for an Ethernet header; fills that in and fragments if need
 	// be.
@@ -68,6 +69,7 @@ private:
 	vx_counters &counters_;
 	Injector injector_;
 	EventQueue &events_;
+	Sampler sampler_;
 	std::vector<Waiting> backlog_;  // a ring with room for every frame there is
 	uint32_t head_ = 0, tail_ = 0;
 	uint32_t inject_most_;  // few until the driver has taken some

@@ -78,6 +78,12 @@ export const vxExceptionReason = {
   ready: 4,
 } as const;
 
+/** enum vx_sample_form */
+export const vxSampleForm = {
+  received: 0,
+  leaving: 1,
+} as const;
+
 /** enum vx_constant */
 export const vxConstant = {
   cpusMax: 512,
@@ -95,7 +101,7 @@ export const vxConstant = {
   frameOffsetMax: 512,
   exceptionBytesMax: 3584,
   ringBytes: 262144,
-  sampleBytes: 128,
+  sampleBytes: 240,
   latencyBuckets: 24,
   latencySampleMask: 1023,
   allowSet: 1,
@@ -115,7 +121,7 @@ export const vxConstant = {
 
 /** struct vx_counters */
 export const vxCounters = {
-  bytes: 272,
+  bytes: 280,
   offset: {
     received: 0,
     receivedBytes: 8,
@@ -132,21 +138,32 @@ export const vxCounters = {
     translated: 96,
     checksumCompleted: 104,
     cacheMisses: 112,
-    dropped: 120,
+    sampled: 120,
+    dropped: 128,
+  },
+} as const;
+
+/** struct vx_sampled */
+export const vxSampled = {
+  bytes: 8,
+  offset: {
+    round: 0,
+    count: 4,
   },
 } as const;
 
 /** struct vx_slot */
 export const vxSlot = {
-  bytes: 832,
+  bytes: 960,
   offset: {
     direction: 0,
-    latency: 544,
-    latencySumNs: 736,
-    latencyStartNs: 744,
-    settled: 752,
-    lastFate: 760,
-    heartbeat: 768,
+    latency: 560,
+    latencySumNs: 752,
+    latencyStartNs: 760,
+    settled: 768,
+    lastFate: 776,
+    heartbeat: 784,
+    sampled: 792,
   },
 } as const;
 
@@ -169,13 +186,15 @@ export const vxEpoch = {
 
 /** struct vx_control */
 export const vxControl = {
-  bytes: 24,
+  bytes: 32,
   offset: {
     epoch: 0,
     rules: 8,
     ingressProgId: 12,
     egressProgId: 16,
     workerSleeps: 20,
+    sampleRound: 24,
+    sampleMost: 28,
   },
 } as const;
 
@@ -346,13 +365,14 @@ export const vxInjection = {
 
 /** struct vx_sample */
 export const vxSample = {
-  bytes: 144,
+  bytes: 256,
   offset: {
     timeNs: 0,
     length: 8,
     captured: 12,
-    drop: 14,
-    direction: 15,
+    drop: 13,
+    direction: 14,
+    form: 15,
     bytes: 16,
   },
 } as const;
@@ -374,6 +394,7 @@ export const counters = [
   { name: "translated", offset: 96, help: "Packets whose destination a static rule rewrote" },
   { name: "checksum_completed", offset: 104, help: "TCP and UDP checksums the sender had left to hardware, completed here" },
   { name: "cache_misses", offset: 112, help: "Addresses and ports looked up in the tables because the caches did not know them" },
+  { name: "sampled", offset: 120, help: "Dropped packets copied for those who watch (vxpipe monitor)" },
 ] as const;
 
 /** Drop reasons, in the order of enum vx_drop. */

@@ -1,7 +1,6 @@
 // The running gateway as the control plane sees it: the plan in force, edits to it, its counters and its health. Made by
 // lifecycle.ts; asked by the API and the telemetry; everything on the main thread.
 import type { Snapshot } from "xdp-socket";
-import { drops } from "./abi.gen.js";
 import type { Applier } from "./apply.js";
 import { VxpipeError } from "./errors.js";
 import type { EventLog, Level } from "./events.js";
@@ -27,7 +26,6 @@ const levels: Record<string, Level> = {
   link_changed: "warn",
   policy_routing: "warn",
   route_table_full: "error",
-  drop_sample: "debug",
   route_changed: "debug",
 };
 
@@ -171,17 +169,8 @@ export class Runtime {
 
   private drainEvents(): void {
     if (this.phase !== "running") return;
-    for (const { event, detail, drop, direction, length, bytes } of this.applier.gateway.drainEvents()) {
-      const fields =
-        drop === undefined
-          ? {}
-          : {
-              reason: drops[drop]?.name,
-              direction: direction === 0 ? "inside" : "outside",
-              length,
-              bytes: Buffer.from(bytes ?? []).toString("hex"),
-            };
-      this.events.emit(levels[event] ?? "info", event, detail, fields);
+    for (const { event, detail } of this.applier.gateway.drainEvents()) {
+      this.events.emit(levels[event] ?? "info", event, detail);
     }
   }
 }
