@@ -16,7 +16,7 @@ import { compileRules } from "./rules.js";
 export class Applier {
   private made: Gateway | null = null;
   /** What runs, or ran. */
-  placement: Placement = { mode: "xdp", workerCpu: 0 };
+  placement: Placement = { mode: "xdp", workerCpus: [] };
   /** What is worth knowing about the workers' CPUs. */
   placesWarning: string | null = null;
   attached: Attached | null = null;
@@ -86,7 +86,7 @@ export class Applier {
     if (gateway.counters.byteLength !== slotsBytes) {
       throw new VxpipeError("ABI_MISMATCH", "the packet path and the control plane were built from different sources");
     }
-    this.placement = { mode: rest.datapath, workerCpu: cpu };
+    this.placement = { mode: rest.datapath, workerCpus: [cpu] };
     this.placesWarning = places.warning;
   }
 

@@ -89,7 +89,7 @@ export class Lifecycle {
       endedAt: null,
       statistics: null,
     });
-    const fields = { inside, outside, worker: this.runtime.applier.placement.workerCpu };
+    const fields = { inside, outside, workers: this.runtime.applier.placement.workerCpus };
     events.emit("info", "ready", `forwarding from ${inside} to ${outside}`, fields);
   }
 

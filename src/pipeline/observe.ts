@@ -36,8 +36,8 @@ export interface Reading {
   slots: SlotReading[];
   latency: number[];
   latencySumNs: number;
-  /** Loop iterations of the exception worker. */
-  heartbeat: number;
+  /** Turns of each worker's loop, by the worker's number. */
+  turns: number[];
 }
 
 export type Direction = "inside" | "outside";
@@ -65,12 +65,14 @@ export function readCounters(memory: ArrayBufferLike): Reading {
     sum(vxSlot.offset.latency + index * 8),
   );
   const latencySumNs = sum(vxSlot.offset.latencySumNs);
-  const heartbeat = Number(load(workerSlot, vxSlot.offset.heartbeat));
+  const turns = Array.from({ length: vxConstant.controlSlot - workerSlot }, (_, worker) =>
+    Number(load(workerSlot + worker, vxSlot.offset.heartbeat)),
+  );
   const [inside, outside] = directions.map((direction, index) => {
     const received = sum(base(direction) + vxCounters.offset.received);
     return balance(fates[index] as Fates, received);
   }) as [DirectionReading, DirectionReading];
-  return { inside, outside, slots, latency, latencySumNs, heartbeat };
+  return { inside, outside, slots, latency, latencySumNs, turns };
 }
 
 /** Slots that have counted anything, which starts with a packet received, and all but CPUs'. Most CPUs' never do. */

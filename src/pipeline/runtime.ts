@@ -7,11 +7,9 @@ import type { EventLog, Level } from "./events.js";
 import { readCounters, slotsBytes, type Reading } from "./observe.js";
 import { plan, type Plan } from "./plan.js";
 import { statisticsOf, type Statistics, type Timed } from "./statistics.js";
+import { Watchdog, type Stall } from "./watchdog.js";
 
 export type Phase = "starting" | "running" | "stopping" | "stopped";
-
-/** The exception worker's loop turns at least once a second, packets or not. */
-const workerStallMs = 5000;
 
 const unreportedAdvice =
   "the kernel does not report the fate of every redirected packet: tracing programs are left out on this host. " +
@@ -35,7 +33,7 @@ export class Runtime {
   private before: Timed;
   private latest: Timed;
   private final: Reading | null = null;
-  private heartbeat = { count: -1, time: 0 };
+  private readonly watchdog = new Watchdog();
   private turn: Promise<unknown> = Promise.resolve();
   private edits: string[] = [];
   private settling = false;
@@ -102,10 +100,27 @@ export class Runtime {
     this.settle().catch((error: unknown) => this.events.emit("error", "settle_failed", String(error)));
     this.before = this.latest;
     this.latest = { reading: this.reading(), time: performance.now() };
-    if (this.latest.reading.heartbeat !== this.heartbeat.count) {
-      this.heartbeat = { count: this.latest.reading.heartbeat, time: this.latest.time };
-    }
+    if (this.phase === "running") this.watch(this.latest.reading.turns);
     return this.statistics(this.latest, this.before);
+  }
+
+  private watch(turns: readonly number[]): void {
+    const pulses = this.applier.placement.workerCpus.map((cpu, id) => ({ id, cpu, turns: turns[id] ?? 0 }));
+    for (const change of this.watchdog.look(pulses)) {
+      const { id: worker, cpu, readings } = change;
+      if (change.stalled) {
+        const meanwhile = "what is handed to it waits, and what finds its ring full is dropped";
+        this.events.emit("error", "worker_stalled", `${stallText(change)}: ${meanwhile}`, { worker, cpu });
+      } else {
+        const text = `worker ${worker} on CPU ${cpu} goes on after some ${readings} s`;
+        this.events.emit("warn", "worker_recovered", text, { worker, cpu });
+      }
+    }
+  }
+
+  /** Numbers of the workers that make no progress. */
+  stalledWorkers(): number[] {
+    return this.watchdog.stalled().map(({ id }) => id);
   }
 
   /** Not waited for: it visits every CPU that owes reports, and one may be busy. */
@@ -160,8 +175,7 @@ export class Runtime {
     const missing: string[] = [];
     if (!snapshot.attached) missing.push("the XDP programs are not attached");
     if (!snapshot.workerAlive) missing.push("the exception worker is not running");
-    else if (performance.now() - this.heartbeat.time > workerStallMs)
-      missing.push("the exception worker makes no progress");
+    missing.push(...this.watchdog.stalled().map(stallText));
     if (!snapshot.insideCarrier) missing.push(`the inside interface ${inside} has no carrier`);
     if (!snapshot.outsideCarrier) missing.push(`the outside interface ${outside} has no carrier`);
     return missing;
@@ -173,4 +187,9 @@ export class Runtime {
       this.events.emit(levels[event] ?? "info", event, detail);
     }
   }
+}
+
+/** Readings are a second apart. */
+function stallText({ id, cpu, readings }: Stall): string {
+  return `worker ${id} on CPU ${cpu} has made no progress for ${readings} s`;
 }

@@ -45,14 +45,15 @@ export interface Timed {
   time: number;
 }
 
-/** What runs, and where its worker does. */
+/** What runs, and where its workers do. */
 export interface Placement {
   mode: DatapathPlan["datapath"];
-  workerCpu: number;
+  /** By the worker's number. */
+  workerCpus: readonly number[];
 }
 
 /** Rates are those between the two readings. */
-export function statisticsOf(now: Timed, before: Timed, started: number, { mode, workerCpu }: Placement): Statistics {
+export function statisticsOf(now: Timed, before: Timed, started: number, { mode, workerCpus }: Placement): Statistics {
   const seconds = Math.max((now.time - before.time) / 1000, 0.001);
   const { inside, outside } = now.reading;
   const rate = (of: (direction: DirectionReading) => number): number =>
@@ -66,7 +67,7 @@ export function statisticsOf(now: Timed, before: Timed, started: number, { mode,
     outside: directionStats(outside),
     originated: inside.counts.originated + outside.counts.originated,
     fragmentsExtra: inside.counts.fragments_extra + outside.counts.fragments_extra,
-    workers: workersOf(now, before, seconds, workerCpu),
+    workers: workersOf(now, before, seconds, workerCpus),
     rates: {
       receivedPps: Math.round(rate((direction) => direction.counts.received)),
       forwardedPps: Math.round(rate((direction) => direction.counts.forwarded)),
@@ -97,13 +98,15 @@ export function camel<Name extends string>(name: Name): Camel<Name> {
   return name.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase()) as Camel<Name>;
 }
 
-/** The exception worker first, then every CPU that saw packets. */
-function workersOf(now: Timed, before: Timed, seconds: number, workerCpu: number): WorkerStats[] {
+/** The workers there are first, then every CPU that saw packets. */
+function workersOf(now: Timed, before: Timed, seconds: number, cpus: readonly number[]): WorkerStats[] {
   const earlier = new Map(before.reading.slots.map(({ slot, packets }) => [slot, packets]));
-  const workers = now.reading.slots.map(({ slot, packets }): WorkerStats => {
+  const workers = now.reading.slots.flatMap(({ slot, packets }): WorkerStats[] => {
     const pps = Math.round((packets - (earlier.get(slot) ?? 0)) / seconds);
-    if (slot < workerSlot) return { role: "xdp", cpu: slot, packets, pps };
-    return { id: slot - workerSlot, role: "worker", cpu: workerCpu, packets, pps };
+    if (slot < workerSlot) return [{ role: "xdp", cpu: slot, packets, pps }];
+    const id = slot - workerSlot;
+    const cpu = cpus[id];
+    return cpu === undefined ? [] : [{ id, role: "worker", cpu, packets, pps }];
   });
   return [...workers.filter(({ role }) => role === "worker"), ...workers.filter(({ role }) => role === "xdp")];
 }

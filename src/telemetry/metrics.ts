@@ -108,6 +108,13 @@ function stateMetrics(runtime: Runtime, version: string, gauge: Define): void {
   gauge("vxpipe_ready", "1 when packets can flow", [], () => [
     { labels: {}, value: runtime.missing().length === 0 ? 1 : 0 },
   ]);
+  gauge("vxpipe_worker_stalled", "1 while a worker makes no progress", ["worker", "cpu"], () => {
+    const stalled = runtime.stalledWorkers();
+    return runtime.applier.placement.workerCpus.map((cpu, worker) => ({
+      labels: { worker: String(worker), cpu: String(cpu) },
+      value: stalled.includes(worker) ? 1 : 0,
+    }));
+  });
   const snapshotGauge = (
     name: string,
     text: string,

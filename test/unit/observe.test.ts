@@ -104,7 +104,7 @@ test("statistics list every drop reason and the worker before the CPUs, with rat
   memory.add(1, "inside", "forwarded", 2000).add(1, "inside", "notAllowed", 1000);
   const stats = statisticsOf({ reading: readCounters(memory.bytes), time: 3000 }, before, 0, {
     mode: "afxdp",
-    workerCpu: 7,
+    workerCpus: [7],
   });
   assert.deepEqual(
     Object.keys(stats.inside.dropped),
@@ -122,7 +122,7 @@ test("statistics list every drop reason and the worker before the CPUs, with rat
 
 test("an idle gateway has a success rate of 1, not NaN", () => {
   const idle = { reading: readCounters(new Memory().bytes), time: 0 };
-  assert.equal(statisticsOf(idle, idle, 0, { mode: "xdp", workerCpu: 0 }).successRate, 1);
+  assert.equal(statisticsOf(idle, idle, 0, { mode: "xdp", workerCpus: [0] }).successRate, 1);
 });
 
 test("numbers round to three digits and never to 1000", () => {

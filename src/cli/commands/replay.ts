@@ -64,7 +64,7 @@ function replayStatistics(counters: ArrayBuffer, seconds: number): ReplayStatist
   const now = { reading: readCounters(counters), time: seconds * 1000 };
   // Packets of one moment have no rate.
   const start = seconds === 0 ? now : { reading: readCounters(new ArrayBuffer(slotsBytes)), time: 0 };
-  const live = statisticsOf(now, start, 0, { mode: "xdp", workerCpu: 0 });
+  const live = statisticsOf(now, start, 0, { mode: "xdp", workerCpus: [0] });
   return { ...live, datapath: { mode: "replay", attach: null, zeroCopy: false }, workers: [] };
 }
 
