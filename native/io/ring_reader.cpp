@@ -53,12 +53,17 @@ RingReader::Ring::~Ring()
 
 uint32_t RingReader::Ring::consume(uint32_t most, const Visit &visit)
 {
-	const uint8_t *data = producer_ + page_bytes();
-	const uint64_t end = __atomic_load_n(reinterpret_cast<uint64_t *>(producer_), __ATOMIC_ACQUIRE);
-	uint64_t at = *consumer_;
+	return RingReader::consume({consumer_, reinterpret_cast<uint64_t *>(producer_), producer_ + page_bytes(), bytes_},
+				   most, visit);
+}
+
+uint32_t RingReader::consume(const RingMemory &ring, uint32_t most, const Visit &visit)
+{
+	const uint64_t end = __atomic_load_n(ring.producer, __ATOMIC_ACQUIRE);
+	uint64_t at = *ring.consumer;
 	uint32_t count = 0;
 	for (; count < most && at < end; count++) {
-		const uint8_t *record = data + (at & (bytes_ - 1));
+		const uint8_t *record = ring.data + (at & (ring.bytes - 1));
 		const uint32_t head = __atomic_load_n(reinterpret_cast<const uint32_t *>(record), __ATOMIC_ACQUIRE);
 		if (head & BPF_RINGBUF_BUSY_BIT)
 			break;
@@ -68,7 +73,7 @@ uint32_t RingReader::Ring::consume(uint32_t most, const Visit &visit)
 		at += (length + BPF_RINGBUF_HDR_SZ + 7) & ~7u;
 	}
 	if (count)
-		__atomic_store_n(consumer_, at, __ATOMIC_RELEASE);
+		__atomic_store_n(ring.consumer, at, __ATOMIC_RELEASE);
 	return count;
 }
 

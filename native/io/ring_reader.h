@@ -16,9 +16,20 @@
 
 namespace vx {
 
+// One ring buffer where a process has it mapped.
+struct RingMemory {
+	uint64_t *consumer;
+	const uint64_t *producer;
+	const uint8_t *data;  // twice in a row
+	uint32_t bytes;       // of it once; a power of two
+};
+
 class RingReader {
 public:
 	using Visit = std::function<void(const uint8_t *bytes, size_t length)>;
+
+	// At most `most` records of one ring; how many there were. For its one consumer.
+	static uint32_t consume(const RingMemory &ring, uint32_t most, const Visit &visit);
 
 	static Result<RingReader> open(int map_fd, Visit visit);
 
