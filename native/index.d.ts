@@ -57,13 +57,14 @@ export interface Attached {
 }
 
 export interface NativeEvent {
-  /** Stable name: "neighbour_resolved", "neighbour_failed", "route_changed", "link_changed", "policy_routing",
-   * "route_table_full", "injection_unavailable". */
+  /** One of src/pipeline/events.ts. */
   event: string;
   /** CLOCK_MONOTONIC, nanoseconds. */
   timeNs: bigint;
   /** Human-readable detail, already formatted ("192.0.2.7 is at 02:00:00:00:00:03"). */
   detail: string;
+  /** Not 0: no event itself, but that so many more of them were left out. */
+  suppressed: number;
 }
 
 export interface Snapshot {

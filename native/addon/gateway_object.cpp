@@ -227,6 +227,7 @@ Napi::Value GatewayObject::drain_events(const Napi::CallbackInfo &info)
 		item["event"] = event.event;
 		item["timeNs"] = Napi::BigInt::New(env, event.time_ns);
 		item["detail"] = event.detail;
+		item["suppressed"] = Napi::Number::New(env, event.suppressed);
 		out[at++] = item;
 	}
 	return out;

@@ -10,6 +10,7 @@
 #include "../core/fragment_holder.h"
 #include "../core/ipv4_fragments.h"
 #include "../core/route_table.h"
+#include "../worker/event_queue.h"
 
 namespace vx {
 namespace {
@@ -280,6 +281,44 @@ TEST(RouteTable, ARouteFoundAgainWithMoreNexthopsIsKnownToHaveThem)
 	one.multipath = true;
 	table.add(kDefault, one, RoutePlace::after);
 	EXPECT_TRUE(table.has_multipath(kDefault));
+}
+
+TEST(EventQueue, AFloodOfOneKindLeavesRoomForOthersAndItsNumberIsTold)
+{
+	EventQueue queue;
+	for (int i = 0; i < 5000; i++)
+		queue.push("flood", 1, std::to_string(i));
+	queue.push("rare", 1, "once");
+	queue.push("flood", 1000000001, "in the next second");
+	std::map<std::string, uint64_t> events, suppressed;
+	for (const WorkerEvent &event : queue.drain()) {
+		events[event.event] += !event.suppressed;
+		suppressed[event.event] += event.suppressed;
+	}
+	EXPECT_EQ(events["rare"], 1u);
+	EXPECT_EQ(suppressed["rare"], 0u);
+	EXPECT_EQ(events["flood"], 65u);
+	EXPECT_EQ(events["flood"] + suppressed["flood"], 5001u);
+	EXPECT_TRUE(queue.drain().empty());
+}
+
+TEST(EventQueue, WhatMadeRoomForNewerEventsIsCounted)
+{
+	EventQueue queue;
+	constexpr uint64_t kSecond = 1000000000, kEvents = 3000;
+	for (uint64_t i = 0; i < kEvents; i++)
+		queue.push("one", (i + 1) * kSecond, std::to_string(i));
+	uint64_t kept = 0, suppressed = 0;
+	std::string last;
+	for (const WorkerEvent &event : queue.drain()) {
+		suppressed += event.suppressed;
+		kept += !event.suppressed;
+		last = event.suppressed ? last : event.detail;
+	}
+	EXPECT_GT(kept, 0u);
+	EXPECT_LT(kept, kEvents);
+	EXPECT_EQ(kept + suppressed, kEvents);
+	EXPECT_EQ(last, std::to_string(kEvents - 1));
 }
 
 TEST(RouteTable, AnIpv6PrefixIsNeverTakenForTheIpv4OneMappedIntoIt)

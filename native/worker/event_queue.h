@@ -17,18 +17,22 @@ namespace vx {
 class EventQueue {
 public:
 	// Worker's thread. The oldest event makes room; within one second at most kPerSecond of a kind get in, so that
-	// a flapping table does not push out everything else. `event` is a literal.
+	// a flapping table does not push out everything else. What does not stay is counted. `event` is a literal.
 	void push(const char *event, uint64_t now_ns, std::string detail)
 	{
+		const std::lock_guard lock(mutex_);
 		if (now_ns - second_ns_ >= 1000000000) {
 			second_ns_ = now_ns;
 			this_second_.clear();
 		}
-		if (this_second_[event]++ >= kPerSecond)
+		if (this_second_[event]++ >= kPerSecond) {
+			suppressed_[event]++;
 			return;
-		const std::lock_guard lock(mutex_);
-		if (queue_.size() == kMost)
+		}
+		if (queue_.size() == kMost) {
+			suppressed_[queue_.front().event]++;
 			queue_.pop_front();
+		}
 		queue_.push_back({event, now_ns, std::move(detail)});
 	}
 	// More than anybody reads are left out.
@@ -46,6 +50,9 @@ public:
 		std::vector<WorkerEvent> all(std::make_move_iterator(queue_.begin()),
 					     std::make_move_iterator(queue_.end()));
 		queue_.clear();
+		for (const auto &[event, count] : suppressed_)
+			all.push_back({event, 0, "", count});
+		suppressed_.clear();
 		return all;
 	}
 	std::vector<vx_sample> drain_samples()
@@ -64,6 +71,7 @@ private:
 	std::vector<vx_sample> samples_;
 	uint64_t second_ns_ = 0;
 	std::map<std::string_view, uint32_t> this_second_;
+	std::map<std::string, uint32_t> suppressed_;
 };
 
 }  // namespace vx

@@ -48,6 +48,7 @@ struct WorkerEvent {
 	std::string event;  // names in native/index.d.ts
 	uint64_t time_ns;
 	std::string detail;
+	uint32_t suppressed = 0;  // not an event itself: so many more of them there were
 };
 
 struct NextHopView {

@@ -1,7 +1,43 @@
-// What happened, under stable names: kept for /api/v1/events and handed to the log. Called by everything in the control
-// plane, on the main thread.
+// What happened, under stable names: kept for /api/v1/events, handed to the log and to those who follow. Called by
+// everything in the control plane, on the main thread. docs/EVENTS.md has the same list; a unit test compares.
+import { RateLimiter } from "./rate-limit.js";
 
 export type Level = "debug" | "info" | "warn" | "error";
+
+/** Every event there is: its level, and when it happens. */
+export const eventKinds = {
+  allowlist_warning: ["warn", "An allowlist was loaded and has something questionable in it."],
+  fates_unreported: ["warn", "The kernel does not report what became of every redirected packet; said once."],
+  injection_unavailable: ["warn", "The worker cannot send many packets a system call, and sends them one by one."],
+  internal_error: ["error", "A defect: something failed that should not."],
+  ledger_unbalanced: ["error", "A defect: packets are unaccounted for after everything has ended."],
+  link_changed: ["warn", "An interface went up or down, or changed its MTU or MAC."],
+  neighbour_failed: ["warn", "A next hop does not answer ARP or neighbour discovery."],
+  neighbour_resolved: ["info", "A next hop answered."],
+  policy_routing: ["warn", "The host has ip rules; only the tables main and local are followed."],
+  previous_run_unclean: ["warn", "The run before this one was killed; how many packets it lost."],
+  ready: ["info", "Packets flow."],
+  reload_dropped_edits: ["warn", "Edits made at run time that a reload undid."],
+  reload_failed: ["error", "The new configuration is wrong; the old one stays in force."],
+  reloaded: ["info", "The configuration was read again and is in force."],
+  restart_needed: ["warn", "Changes of the configuration that take effect when the daemon starts again."],
+  route_changed: ["debug", "A route was added, changed or removed."],
+  route_table_full: ["error", "More routes than there is room for."],
+  settle_failed: ["error", "Redirected packets that nobody reported could not be counted."],
+  state_unwritable: ["error", "The state directory could not be written at the end."],
+  stopped: ["info", "Detached; nothing is left in the kernel."],
+  stopping: ["info", "Draining and detaching."],
+  took_over: ["warn", "The program that a killed daemon left running was replaced."],
+  worker_cpu_busy: ["warn", "The worker shares its CPU with interrupts of the interfaces."],
+  worker_recovered: ["warn", "A worker that stood still goes on."],
+  worker_stalled: ["error", "A worker makes no progress; its CPU, and what becomes of its packets."],
+} as const satisfies Record<string, readonly [Level, string]>;
+
+export type EventName = keyof typeof eventKinds;
+
+export function isEventName(name: string): name is EventName {
+  return Object.hasOwn(eventKinds, name);
+}
 
 export interface Event {
   /** RFC 3339. */
@@ -9,24 +45,61 @@ export interface Event {
   level: Level;
   event: string;
   detail: string;
+  /** What else there is to know, under names of the event's own. */
+  [field: string]: unknown;
 }
 
+export type Follower = (event: Event) => void;
+
 const kept = 1000;
+/** Of a kind, in the log as everywhere else: a flapping neighbour must not push out all other news. */
+const most = 20;
+const windowMs = 10_000;
 
 export class EventLog {
   private readonly recent: Event[] = [];
+  private readonly followers = new Set<Follower>();
+  private readonly limiter = new RateLimiter(most, windowMs);
 
-  constructor(private readonly sink: (level: Level, event: string, detail: string, fields: object) => void) {}
+  constructor(
+    private readonly log: (level: Level, event: string, detail: string, fields: object) => void,
+    private readonly now: () => number = Date.now,
+  ) {}
 
-  emit(level: Level, event: string, detail: string, fields: object = {}): void {
-    this.sink(level, event, detail, fields);
-    if (level === "debug") return;
-    this.recent.push({ time: new Date().toISOString(), level, event, detail });
-    if (this.recent.length > kept) this.recent.shift();
+  emit(event: EventName, detail: string, fields: object = {}): void {
+    if (this.limiter.allow(event, this.now())) this.tell(event, detail, fields);
+  }
+
+  /** That more of an event happened than came here. */
+  suppressed(event: EventName, count: number): void {
+    this.limiter.suppress(event, count, this.now());
+  }
+
+  /** Once a second: says how many of an event were suppressed. */
+  tick(): void {
+    for (const [event, suppressed] of this.limiter.takeSuppressed(this.now())) {
+      this.tell(event as EventName, `${suppressed} more of ${event} within ${windowMs / 1000} s`, { suppressed });
+    }
   }
 
   /** Oldest first. */
   list(): readonly Event[] {
     return this.recent;
+  }
+
+  /** Every event from now on, until the function returned is called. */
+  follow(follower: Follower): () => void {
+    this.followers.add(follower);
+    return () => this.followers.delete(follower);
+  }
+
+  private tell(name: EventName, detail: string, fields: object): void {
+    const [level] = eventKinds[name];
+    this.log(level, name, detail, fields);
+    const event = { time: new Date(this.now()).toISOString(), level, event: name, detail, ...fields };
+    for (const follower of this.followers) follower(event);
+    if (level === "debug") return;
+    this.recent.push(event);
+    if (this.recent.length > kept) this.recent.shift();
   }
 }

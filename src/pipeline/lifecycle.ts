@@ -49,7 +49,7 @@ export class Lifecycle {
 
   static async start(around: Surroundings): Promise<Lifecycle> {
     const loader = new AllowlistLoader();
-    const warn = (message: string): void => around.events.emit("warn", "allowlist_warning", message);
+    const warn = (message: string): void => around.events.emit("allowlist_warning", message);
     const plan = await loadPlan(around.file, loader, warn);
     around.setLogLevel(plan.logLevel);
     const native = await loadNative();
@@ -76,13 +76,13 @@ export class Lifecycle {
     const lost = (attached?.crashLost[0] ?? 0) + (attached?.crashLost[1] ?? 0);
     if (last !== null && last.endedAt === null) {
       const text = `the run of pid ${last.pid}, started ${last.startedAt}, did not end cleanly; it lost ${lost} packets in flight`;
-      events.emit("warn", "previous_run_unclean", text, { pid: last.pid, lost });
+      events.emit("previous_run_unclean", text, { pid: last.pid, lost });
     }
     if (attached?.tookOver === true) {
-      events.emit("warn", "took_over", `the program a killed daemon left on ${inside} was replaced`, { lost });
+      events.emit("took_over", `the program a killed daemon left on ${inside} was replaced`, { lost });
     }
     const { placesWarning } = this.runtime.applier;
-    if (placesWarning !== null) events.emit("warn", "worker_cpu_busy", placesWarning);
+    if (placesWarning !== null) events.emit("worker_cpu_busy", placesWarning);
     writeLastRun(stateDirectory, inside, {
       pid: process.pid,
       startedAt: this.startedAt,
@@ -90,7 +90,7 @@ export class Lifecycle {
       statistics: null,
     });
     const fields = { inside, outside, workers: this.runtime.applier.placement.workerCpus };
-    events.emit("info", "ready", `forwarding from ${inside} to ${outside}`, fields);
+    events.emit("ready", `forwarding from ${inside} to ${outside}`, fields);
   }
 
   /** A start that failed leaves nothing behind. */
@@ -114,32 +114,32 @@ export class Lifecycle {
   private async reloadOnce(): Promise<void> {
     const { events, file } = this.around;
     try {
-      const warn = (message: string): void => events.emit("warn", "allowlist_warning", message);
+      const warn = (message: string): void => events.emit("allowlist_warning", message);
       const wanted = await loadPlan(file, this.loader, warn);
       const restart = await this.runtime.change(() => wanted, null);
       const edits = this.runtime.takeEdits();
       if (edits.length > 0) {
-        events.emit("warn", "reload_dropped_edits", `dropped edits made at run time: ${edits.join("; ")}`, { edits });
+        events.emit("reload_dropped_edits", `dropped edits made at run time: ${edits.join("; ")}`, { edits });
       }
       if (restart.length > 0) {
-        events.emit("warn", "restart_needed", `changes that need a restart: ${restart.join(", ")}`, { keys: restart });
+        events.emit("restart_needed", `changes that need a restart: ${restart.join(", ")}`, { keys: restart });
       }
-      events.emit("info", "reloaded", `${file} is in force`);
+      events.emit("reloaded", `${file} is in force`);
     } catch (error) {
       const problems = error instanceof VxpipeError ? error.problems.map(problemLine) : [];
       const message = error instanceof Error ? error.message : String(error);
-      events.emit("error", "reload_failed", `${message}; the old configuration stays in force`, { problems });
+      events.emit("reload_failed", `${message}; the old configuration stays in force`, { problems });
     }
   }
 
   /** Drains, detaches, settles the ledger. Whatever fails, the listeners close: open ones would keep the process. */
   async stop(): Promise<Ending> {
     const { events } = this.around;
-    events.emit("info", "stopping", "draining and detaching");
+    events.emit("stopping", "draining and detaching");
     try {
       const ending = await this.detach();
       this.noteEnd(ending.statistics);
-      events.emit("info", "stopped", "detached; nothing is left in the kernel");
+      events.emit("stopped", "detached; nothing is left in the kernel");
       return ending;
     } finally {
       await this.close();
@@ -152,14 +152,14 @@ export class Lifecycle {
     try {
       this.runtime.tick();
     } catch (error) {
-      this.around.events.emit("error", "internal_error", String(error));
+      this.around.events.emit("internal_error", String(error));
     }
     this.runtime.phase = "stopping";
     const final = await this.runtime.applier.stop(slotsBytes);
     this.runtime.phase = "stopped";
     const statistics = this.runtime.finish(final);
     const faults = ledgerFaults(final.buffer);
-    for (const fault of faults) this.around.events.emit("error", "ledger_unbalanced", fault);
+    for (const fault of faults) this.around.events.emit("ledger_unbalanced", fault);
     return { statistics, faults };
   }
 
@@ -175,7 +175,7 @@ export class Lifecycle {
         statistics,
       });
     } catch (error) {
-      this.around.events.emit("error", "state_unwritable", error instanceof Error ? error.message : String(error));
+      this.around.events.emit("state_unwritable", error instanceof Error ? error.message : String(error));
     }
   }
 }

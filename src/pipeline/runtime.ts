@@ -3,7 +3,7 @@
 import type { Snapshot } from "xdp-socket";
 import type { Applier } from "./apply.js";
 import { VxpipeError } from "./errors.js";
-import type { EventLog, Level } from "./events.js";
+import { isEventName, type EventLog } from "./events.js";
 import { readCounters, slotsBytes, type Reading } from "./observe.js";
 import { plan, type Plan } from "./plan.js";
 import { statisticsOf, type Statistics, type Timed } from "./statistics.js";
@@ -17,15 +17,6 @@ const unreportedAdvice =
 
 /** The latest edits are named when a reload drops them. */
 const editsMax = 100;
-
-const levels: Record<string, Level> = {
-  injection_unavailable: "warn",
-  neighbour_failed: "warn",
-  link_changed: "warn",
-  policy_routing: "warn",
-  route_table_full: "error",
-  route_changed: "debug",
-};
 
 export class Runtime {
   phase: Phase = "starting";
@@ -97,7 +88,8 @@ export class Runtime {
   /** Once a second: takes the sample that rates are made of, and what the native threads have to tell. */
   tick(): Statistics {
     this.drainEvents();
-    this.settle().catch((error: unknown) => this.events.emit("error", "settle_failed", String(error)));
+    this.events.tick();
+    this.settle().catch((error: unknown) => this.events.emit("settle_failed", String(error)));
     this.before = this.latest;
     this.latest = { reading: this.reading(), time: performance.now() };
     if (this.phase === "running") this.watch(this.latest.reading.turns);
@@ -110,10 +102,10 @@ export class Runtime {
       const { id: worker, cpu, readings } = change;
       if (change.stalled) {
         const meanwhile = "what is handed to it waits, and what finds its ring full is dropped";
-        this.events.emit("error", "worker_stalled", `${stallText(change)}: ${meanwhile}`, { worker, cpu });
+        this.events.emit("worker_stalled", `${stallText(change)}: ${meanwhile}`, { worker, cpu });
       } else {
         const text = `worker ${worker} on CPU ${cpu} goes on after some ${readings} s`;
-        this.events.emit("warn", "worker_recovered", text, { worker, cpu });
+        this.events.emit("worker_recovered", text, { worker, cpu });
       }
     }
   }
@@ -138,7 +130,7 @@ export class Runtime {
   private warnOfUnreported({ inside }: Reading): void {
     if (inside.counts.unreported === 0 || this.warned) return;
     this.warned = true;
-    this.events.emit("warn", "fates_unreported", unreportedAdvice);
+    this.events.emit("fates_unreported", unreportedAdvice);
   }
 
   /** Counters of now, rates of the last full second. */
@@ -183,8 +175,11 @@ export class Runtime {
 
   private drainEvents(): void {
     if (this.phase !== "running") return;
-    for (const { event, detail } of this.applier.gateway.drainEvents()) {
-      this.events.emit(levels[event] ?? "info", event, detail);
+    for (const { event, detail, suppressed } of this.applier.gateway.drainEvents()) {
+      if (!isEventName(event))
+        this.events.emit("internal_error", `an event without a name of ours: ${event} ${detail}`);
+      else if (suppressed > 0) this.events.suppressed(event, suppressed);
+      else this.events.emit(event, detail);
     }
   }
 }

@@ -49,7 +49,7 @@ export async function run(file: string, format: Format): Promise<number> {
     next = Math.max(next + tickMs, performance.now());
   }
   line.end();
-  if (signals.defect !== null) events.emit("error", "internal_error", String(signals.defect));
+  if (signals.defect !== null) events.emit("internal_error", String(signals.defect));
   const { statistics, faults } = await life.stop();
   print(format, statistics, () => statisticsText(statistics));
   if (signals.defect !== null) throw signals.defect;
