@@ -46,6 +46,17 @@
 	X(redirect_error, "The kernel refused the redirect")                                                \
 	X(tx_refused, "The outside driver refused the packet")                                              \
 	X(carrier_down, "The outside interface or its far end was down")                                    \
+	X(session_table_full, "No room for another NAT session or mapping")                                 \
+	X(no_block, "No free port block in the pools of the subscriber")                                    \
+	X(no_port, "The subscriber has all the blocks it may have, and no free port in them")               \
+	X(subscriber_limit, "The subscriber has all the NAT sessions it may have")                          \
+	X(session_rate, "The subscriber opens NAT sessions faster than it may")                             \
+	X(no_session, "From outside, or about a packet, that belongs to no NAT mapping")                    \
+	X(filtered, "From a remote the mapping does not admit, or from a source that cannot be one")        \
+	X(bad_checksum, "ICMP error with a wrong checksum, its own or of the header it quotes")             \
+	X(protocol, "Neither TCP, UDP, ICMP echo nor an ICMP error: source NAT cannot translate it")        \
+	X(hairpin_off, "From inside to a pool address while nat.source.hairpin is false")                   \
+	X(no_subscriber, "For a forward whose inside host has not been heard of yet")                       \
 	X(crash_lost, "In flight when an earlier daemon was killed")
 
 #endif

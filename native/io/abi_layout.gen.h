@@ -7,7 +7,7 @@
 
 #include "../../bpf/abi/abi.h"
 
-static_assert(sizeof(vx_counters) == 280);
+static_assert(sizeof(vx_counters) == 368);
 static_assert(offsetof(vx_counters, received) == 0);
 static_assert(sizeof(vx_counters::received) == 8);
 static_assert(offsetof(vx_counters, received_bytes) == 8);
@@ -41,7 +41,7 @@ static_assert(sizeof(vx_counters::cache_misses) == 8);
 static_assert(offsetof(vx_counters, sampled) == 120);
 static_assert(sizeof(vx_counters::sampled) == 8);
 static_assert(offsetof(vx_counters, dropped) == 128);
-static_assert(sizeof(vx_counters::dropped) == 152);
+static_assert(sizeof(vx_counters::dropped) == 240);
 
 static_assert(sizeof(vx_sampled) == 8);
 static_assert(offsetof(vx_sampled, round) == 0);
@@ -49,23 +49,23 @@ static_assert(sizeof(vx_sampled::round) == 4);
 static_assert(offsetof(vx_sampled, count) == 4);
 static_assert(sizeof(vx_sampled::count) == 4);
 
-static_assert(sizeof(vx_slot) == 960);
+static_assert(sizeof(vx_slot) == 1216);
 static_assert(offsetof(vx_slot, direction) == 0);
-static_assert(sizeof(vx_slot::direction) == 560);
-static_assert(offsetof(vx_slot, latency) == 560);
+static_assert(sizeof(vx_slot::direction) == 736);
+static_assert(offsetof(vx_slot, latency) == 736);
 static_assert(sizeof(vx_slot::latency) == 192);
-static_assert(offsetof(vx_slot, latency_sum_ns) == 752);
+static_assert(offsetof(vx_slot, latency_sum_ns) == 928);
 static_assert(sizeof(vx_slot::latency_sum_ns) == 8);
-static_assert(offsetof(vx_slot, latency_start_ns) == 760);
+static_assert(offsetof(vx_slot, latency_start_ns) == 936);
 static_assert(sizeof(vx_slot::latency_start_ns) == 8);
-static_assert(offsetof(vx_slot, settled) == 768);
+static_assert(offsetof(vx_slot, settled) == 944);
 static_assert(sizeof(vx_slot::settled) == 8);
-static_assert(offsetof(vx_slot, last_fate) == 776);
+static_assert(offsetof(vx_slot, last_fate) == 952);
 static_assert(sizeof(vx_slot::last_fate) == 8);
-static_assert(offsetof(vx_slot, heartbeat) == 784);
+static_assert(offsetof(vx_slot, heartbeat) == 960);
 static_assert(sizeof(vx_slot::heartbeat) == 8);
-static_assert(offsetof(vx_slot, sampled) == 792);
-static_assert(sizeof(vx_slot::sampled) == 152);
+static_assert(offsetof(vx_slot, sampled) == 968);
+static_assert(sizeof(vx_slot::sampled) == 240);
 
 static_assert(sizeof(vx_addr) == 16);
 static_assert(offsetof(vx_addr, bytes) == 0);

@@ -35,8 +35,19 @@ export const vxDrop = {
   redirectError: 15,
   txRefused: 16,
   carrierDown: 17,
-  crashLost: 18,
-  count: 19,
+  sessionTableFull: 18,
+  noBlock: 19,
+  noPort: 20,
+  subscriberLimit: 21,
+  sessionRate: 22,
+  noSession: 23,
+  filtered: 24,
+  badChecksum: 25,
+  protocol: 26,
+  hairpinOff: 27,
+  noSubscriber: 28,
+  crashLost: 29,
+  count: 30,
 } as const;
 
 /** enum vx_route_kind */
@@ -121,7 +132,7 @@ export const vxConstant = {
 
 /** struct vx_counters */
 export const vxCounters = {
-  bytes: 280,
+  bytes: 368,
   offset: {
     received: 0,
     receivedBytes: 8,
@@ -154,16 +165,16 @@ export const vxSampled = {
 
 /** struct vx_slot */
 export const vxSlot = {
-  bytes: 960,
+  bytes: 1216,
   offset: {
     direction: 0,
-    latency: 560,
-    latencySumNs: 752,
-    latencyStartNs: 760,
-    settled: 768,
-    lastFate: 776,
-    heartbeat: 784,
-    sampled: 792,
+    latency: 736,
+    latencySumNs: 928,
+    latencyStartNs: 936,
+    settled: 944,
+    lastFate: 952,
+    heartbeat: 960,
+    sampled: 968,
   },
 } as const;
 
@@ -417,6 +428,17 @@ export const drops = [
   { name: "redirect_error", help: "The kernel refused the redirect" },
   { name: "tx_refused", help: "The outside driver refused the packet" },
   { name: "carrier_down", help: "The outside interface or its far end was down" },
+  { name: "session_table_full", help: "No room for another NAT session or mapping" },
+  { name: "no_block", help: "No free port block in the pools of the subscriber" },
+  { name: "no_port", help: "The subscriber has all the blocks it may have, and no free port in them" },
+  { name: "subscriber_limit", help: "The subscriber has all the NAT sessions it may have" },
+  { name: "session_rate", help: "The subscriber opens NAT sessions faster than it may" },
+  { name: "no_session", help: "From outside, or about a packet, that belongs to no NAT mapping" },
+  { name: "filtered", help: "From a remote the mapping does not admit, or from a source that cannot be one" },
+  { name: "bad_checksum", help: "ICMP error with a wrong checksum, its own or of the header it quotes" },
+  { name: "protocol", help: "Neither TCP, UDP, ICMP echo nor an ICMP error: source NAT cannot translate it" },
+  { name: "hairpin_off", help: "From inside to a pool address while nat.source.hairpin is false" },
+  { name: "no_subscriber", help: "For a forward whose inside host has not been heard of yet" },
   { name: "crash_lost", help: "In flight when an earlier daemon was killed" },
 ] as const;
 
