@@ -125,12 +125,19 @@ export interface InterfaceFacts {
 
 /** null: no such interface. */
 export function interfaceFacts(name: string): InterfaceFacts | null;
-/** Makes the directory exist on a bpffs. Returns the mount point when one had to be mounted, else "". Code: BPFFS_FAILED. */
+/** null: no interface has that index any more. */
+export function interfaceName(ifindex: number): string | null;
+/** Makes the directory exist on a bpffs. Returns its mount point where it is one that we mounted, now or in an earlier run,
+ * else "". Code: BPFFS_FAILED. */
 export function ensureBpffs(directory: string): string;
 /** Unmounts what `ensureBpffs` mounted, if nothing is pinned there any more. */
 export function releaseBpffs(mountPoint: string): void;
 /** Whether this process holds the capability, by its number in linux/capability.h, in its effective set. */
 export function hasCapability(capability: number): boolean;
+/** Gives up all capabilities but these, by number, in every thread and for good. Code: PRIVILEGES_FAILED. */
+export function keepCapabilities(capabilities: Uint32Array): void;
+/** Sends one message of sd_notify(3) to a service manager's socket. Code: SUPERVISOR_FAILED. */
+export function notifySupervisor(address: string, text: string): void;
 
 export interface ReplayPlan extends Pick<
   DatapathPlan,

@@ -3,4 +3,14 @@ import { createRequire } from "node:module";
 
 const addon = createRequire(import.meta.url)("../build/native/addon/xdp_socket.node");
 
-export const { Gateway, interfaceFacts, ensureBpffs, releaseBpffs, hasCapability, replay } = addon;
+export const {
+  Gateway,
+  interfaceFacts,
+  interfaceName,
+  ensureBpffs,
+  releaseBpffs,
+  hasCapability,
+  keepCapabilities,
+  notifySupervisor,
+  replay,
+} = addon;

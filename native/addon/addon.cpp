@@ -2,6 +2,7 @@
 #include <napi.h>
 
 #include "../io/interface.h"
+#include "../io/process.h"
 #include "gateway_object.h"
 #include "marshal.h"
 #include "replay_function.h"
@@ -49,13 +50,41 @@ Napi::Value has_capability(const Napi::CallbackInfo &info)
 	return Napi::Boolean::New(info.Env(), vx::has_capability(info[0].ToNumber().Uint32Value()));
 }
 
+Napi::Value interface_name(const Napi::CallbackInfo &info)
+{
+	const std::string name = vx::interface_name(info[0].ToNumber().Int32Value());
+
+	return name.empty() ? info.Env().Null() : Napi::Value(Napi::String::New(info.Env(), name));
+}
+
+Napi::Value keep_capabilities(const Napi::CallbackInfo &info)
+{
+	const std::vector<unsigned> kept = vx::records_of<unsigned>(info[0]);
+
+	if (auto done = vx::keep_capabilities(kept); !done)
+		vx::to_js_error(info.Env(), done.error()).ThrowAsJavaScriptException();
+	return info.Env().Undefined();
+}
+
+Napi::Value notify_supervisor(const Napi::CallbackInfo &info)
+{
+	auto sent = vx::notify_supervisor(info[0].ToString().Utf8Value(), info[1].ToString().Utf8Value());
+
+	if (!sent)
+		vx::to_js_error(info.Env(), sent.error()).ThrowAsJavaScriptException();
+	return info.Env().Undefined();
+}
+
 Napi::Object init(Napi::Env env, Napi::Object exports)
 {
 	exports["Gateway"] = vx::GatewayObject::define(env);
 	exports["interfaceFacts"] = Napi::Function::New(env, interface_facts);
+	exports["interfaceName"] = Napi::Function::New(env, interface_name);
 	exports["ensureBpffs"] = Napi::Function::New(env, ensure_bpffs);
 	exports["releaseBpffs"] = Napi::Function::New(env, release_bpffs);
 	exports["hasCapability"] = Napi::Function::New(env, has_capability);
+	exports["keepCapabilities"] = Napi::Function::New(env, keep_capabilities);
+	exports["notifySupervisor"] = Napi::Function::New(env, notify_supervisor);
 	exports["replay"] = Napi::Function::New(env, vx::replay_function);
 	return exports;
 }

@@ -1,7 +1,6 @@
 // See interface.h.
 #include "interface.h"
 
-#include <linux/capability.h>
 #include <linux/ethtool.h>
 #include <linux/magic.h>
 #include <linux/sockios.h>
@@ -9,13 +8,13 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/vfs.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 
 #include "fd.h"
 
@@ -40,9 +39,31 @@ fs::path existing_ancestor(fs::path path)
 	return path;
 }
 
+// The mount's source: who mounted it, which outlives the process. It has to be taken away again by whoever leaves last.
+constexpr const char *kOurMount = "vxpipe";
+
 bool mount_bpffs(const fs::path &path)
 {
-	return !mount("bpf", path.c_str(), "bpf", 0, "mode=0700");
+	return !mount(kOurMount, path.c_str(), "bpf", 0, "mode=0700");
+}
+
+// The mount point of the bpffs that `path` is on, if this process or an earlier one of ours mounted it; else "".
+std::string our_mount(const std::string &path)
+{
+	std::ifstream mounts("/proc/self/mounts");
+	std::string source, point, type, rest, ours;
+	size_t longest = 0;
+
+	while (mounts >> source >> point >> type && std::getline(mounts, rest)) {
+		const bool above = path == point || point == "/" || path.starts_with(point + "/");
+
+		// The longest mount point is the nearest one, and of several on it the last.
+		if (!above || point.size() < longest)
+			continue;
+		longest = point.size();
+		ours = source == kOurMount && type == "bpf" ? point : "";
+	}
+	return ours;
 }
 
 }  // namespace
@@ -79,6 +100,13 @@ std::optional<InterfaceFacts> interface_facts(const std::string &name)
 	return facts;
 }
 
+std::string interface_name(int ifindex)
+{
+	char name[IF_NAMESIZE];
+
+	return if_indextoname(static_cast<unsigned>(ifindex), name) ? name : "";
+}
+
 Result<std::string> ensure_bpffs(const std::string &directory)
 {
 	fs::path wanted(directory), ancestor = existing_ancestor(wanted);
@@ -88,7 +116,7 @@ Result<std::string> ensure_bpffs(const std::string &directory)
 		fs::create_directories(wanted, error);
 		if (error)
 			return Error{"BPFFS_FAILED", "create " + directory, error.value(), ""};
-		return std::string();
+		return our_mount(directory);
 	}
 	// sysfs lets nobody make a directory; its own mount point for a bpffs is where that is wanted.
 	if (ancestor == "/sys/fs/bpf") {
@@ -119,15 +147,6 @@ void release_bpffs(const std::string &mount_point)
 			return;
 	}
 	umount2(mount_point.c_str(), 0);
-}
-
-bool has_capability(unsigned capability)
-{
-	__user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-	__user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3]{};
-
-	return capability < 64 && !syscall(SYS_capget, &header, data) &&
-	       (data[capability / 32].effective >> (capability % 32) & 1);
 }
 
 }  // namespace vx

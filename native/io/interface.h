@@ -20,13 +20,13 @@ struct InterfaceFacts {
 
 // nullopt: there is no interface of that name in this network namespace.
 std::optional<InterfaceFacts> interface_facts(const std::string &name);
+// "": none has that index any more.
+std::string interface_name(int ifindex);
 
-// Makes `directory` exist on a bpffs. Returns the mount point when one had to be mounted, else "".
+// Makes `directory` exist on a bpffs. Returns its mount point where it is one that we mounted, now or in an earlier run,
+// else "".
 Result<std::string> ensure_bpffs(const std::string &directory);
 // Unmounts what ensure_bpffs mounted, if nothing is pinned there any more.
 void release_bpffs(const std::string &mount_point);
-
-// Whether the effective set holds the capability (linux/capability.h).
-bool has_capability(unsigned capability);
 
 }  // namespace vx

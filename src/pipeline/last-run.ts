@@ -1,6 +1,6 @@
 // What the last run on an inside interface left in state.directory: whether it ended cleanly, when, and its final
 // statistics. Written at start and at exit by the daemon, on the main thread.
-import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { readFileSync, readlinkSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { systemReason, VxpipeError } from "./errors.js";
 import type { Statistics } from "./statistics.js";
@@ -14,8 +14,13 @@ export interface LastRun {
   statistics: Statistics | null;
 }
 
+/** Interfaces of two network namespaces may have one name, and their gateways one state.directory. */
+export function networkNamespace(): string {
+  return /\d+/.exec(readlinkSync("/proc/self/ns/net"))?.[0] ?? "";
+}
+
 function pathOf(directory: string, inside: string): string {
-  return join(directory, `last-run-${inside}.json`);
+  return join(directory, `last-run-${inside}-${networkNamespace()}.json`);
 }
 
 /** null: none, or not readable as one. */
@@ -31,9 +36,10 @@ export function readLastRun(directory: string, inside: string): LastRun | null {
 export function writeLastRun(directory: string, inside: string, run: LastRun): void {
   const path = pathOf(directory, inside);
   try {
-    writeFileSync(`${path}.new`, `${JSON.stringify(run, null, 2)}\n`, { mode: 0o640 });
+    writeFileSync(`${path}.new`, `${JSON.stringify(run, null, 2)}\n`, { mode: 0o600 });
     renameSync(`${path}.new`, path);
   } catch (error) {
+    rmSync(`${path}.new`, { force: true });
     throw new VxpipeError("STATE_UNWRITABLE", `${path}: ${systemReason(error)}`, { cause: error });
   }
 }

@@ -83,12 +83,7 @@ export class Lifecycle {
     }
     const { placesWarning } = this.runtime.applier;
     if (placesWarning !== null) events.emit("worker_cpu_busy", placesWarning);
-    writeLastRun(stateDirectory, inside, {
-      pid: process.pid,
-      startedAt: this.startedAt,
-      endedAt: null,
-      statistics: null,
-    });
+    this.note(null, null);
     const fields = { inside, outside, workers: this.runtime.applier.placement.workerCpus };
     events.emit("ready", `forwarding from ${inside} to ${outside}`, fields);
   }
@@ -138,7 +133,7 @@ export class Lifecycle {
     events.emit("stopping", "draining and detaching");
     try {
       const ending = await this.detach();
-      this.noteEnd(ending.statistics);
+      this.note(new Date().toISOString(), ending.statistics);
       events.emit("stopped", "detached; nothing is left in the kernel");
       return ending;
     } finally {
@@ -163,19 +158,16 @@ export class Lifecycle {
     return { statistics, faults };
   }
 
-  /** A full disk does not take the final statistics from those who wait for them. */
-  private noteEnd(statistics: Statistics): void {
+  /** For the next start. A full disk stops neither packets nor the final statistics for those who wait for them. */
+  private note(endedAt: string | null, statistics: Statistics | null): void {
     const { stateDirectory, datapath } = this.initial;
-    const endedAt = new Date().toISOString();
     try {
-      writeLastRun(stateDirectory, datapath.inside, {
-        pid: process.pid,
-        startedAt: this.startedAt,
-        endedAt,
-        statistics,
-      });
+      const run = { pid: process.pid, startedAt: this.startedAt, endedAt, statistics };
+      writeLastRun(stateDirectory, datapath.inside, run);
     } catch (error) {
-      this.around.events.emit("state_unwritable", error instanceof Error ? error.message : String(error));
+      const reason = error instanceof Error ? error.message : String(error);
+      const text = `${reason}; packets are not affected, but the next start cannot tell how this run ended`;
+      this.around.events.emit("state_unwritable", text);
     }
   }
 }

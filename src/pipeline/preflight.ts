@@ -49,11 +49,15 @@ export function preflight(plan: Plan, native: Native): void {
   checkStateDirectory(plan.stateDirectory);
 }
 
+/** A disk in trouble: packets matter more than the note that goes there (lifecycle.ts says so when it cannot be written). */
+const diskTrouble = ["ENOSPC", "EDQUOT", "EROFS", "EIO"];
+
 function checkStateDirectory(directory: string): void {
   try {
     makeDirectory(directory, 0o750);
     accessSync(directory, constants.W_OK | constants.X_OK);
   } catch (error) {
+    if (diskTrouble.includes((error as NodeJS.ErrnoException).code ?? "")) return;
     throw new VxpipeError("STATE_UNWRITABLE", `state.directory ${directory}: ${systemReason(error)}`, { cause: error });
   }
 }

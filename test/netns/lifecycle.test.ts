@@ -73,19 +73,36 @@ describe("a daemon", ROOT_ONLY, () => {
     assert.deepEqual(await traces(bed), []);
   });
 
-  test("mounts a bpffs where there is none, and takes it away when it ends", async () => {
-    const bpffs = join(bed.directory, "elsewhere/bpf");
-    const config = bedConfig(bed, { state: { directory: join(bed.directory, "state"), bpffs } });
-    const file = writeConfig(bed, config, "elsewhere.yaml");
-    // Not by `ip netns exec`, whose mounts nobody else sees.
-    const network = `--net=/run/netns/${bed.namespace("gateway")}`;
-    const daemon = new Background("nsenter", [network, COMMAND, "run", "--config", file]);
-    await until("pins", async () => (existsSync(join(bpffs, "in0/link_ingress")) ? true : null));
-    const mounted = await run("findmnt", ["-n", "-o", "FSTYPE", "--target", join(bpffs, "in0")]);
-    assert.equal(mounted.trim(), "bpf");
-    assert.deepEqual(await daemon.stop(), { code: 0, signal: null }, daemon.stderr);
-    assert.equal(existsSync(bpffs), false);
-    assert.deepEqual(await traces(bed), []);
+  describe("where there is no bpffs", () => {
+    /** Not by `ip netns exec`, whose mounts nobody else sees. */
+    async function start(): Promise<{ daemon: Background; bpffs: string }> {
+      const bpffs = join(bed.directory, "elsewhere/bpf");
+      const config = bedConfig(bed, { state: { directory: join(bed.directory, "state"), bpffs } });
+      const file = writeConfig(bed, config, "elsewhere.yaml");
+      const network = `--net=/run/netns/${bed.namespace("gateway")}`;
+      const daemon = new Background("nsenter", [network, COMMAND, "run", "--config", file]);
+      await until("readiness", async () => (daemon.stderr.includes('"event":"ready"') ? true : null));
+      const mounted = await run("findmnt", ["-n", "-o", "FSTYPE", "--target", join(bpffs, "in0")]);
+      assert.equal(mounted.trim(), "bpf");
+      return { daemon, bpffs };
+    }
+
+    test("mounts one, and takes it away when it ends", async () => {
+      const { daemon, bpffs } = await start();
+      assert.deepEqual(await daemon.stop(), { code: 0, signal: null }, daemon.stderr);
+      assert.equal(existsSync(bpffs), false);
+      assert.deepEqual(await traces(bed), []);
+    });
+
+    test("and was killed, leaves a mount that the next one takes away when it ends", async () => {
+      const killed = await start();
+      await killed.daemon.stop("SIGKILL");
+      const { daemon, bpffs } = await start();
+      assert.match(daemon.stderr, /took_over/);
+      assert.deepEqual(await daemon.stop(), { code: 0, signal: null }, daemon.stderr);
+      assert.equal(existsSync(bpffs), false);
+      assert.deepEqual(await traces(bed), []);
+    });
   });
 
   test("told to end while it starts leaves nothing, whenever that is", async () => {

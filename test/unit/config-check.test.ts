@@ -119,6 +119,11 @@ const cases: [title: string, text: string, problem: string][] = [
     "1:41: inside.vxlan.local: 239.1.1.1 is a multicast address, not a host's",
   ],
   [
+    "a port that nobody could know is refused",
+    `${valid}control: { listen: "127.0.0.1:0" }\n`,
+    "3:20: control.listen: port 0 is not between 1 and 65535",
+  ],
+  [
     "a second document is an error, not ignored",
     `${valid}---\nallowlist:\n`,
     "3:1: a second YAML document starts here; a configuration is one",

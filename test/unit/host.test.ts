@@ -1,12 +1,12 @@
 // What the daemon asks of its host before it starts, and where it puts its worker.
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { pinName } from "../../src/pipeline/apply.js";
 import { checkConfig } from "../../src/pipeline/config/check.js";
-import { readLastRun, writeLastRun } from "../../src/pipeline/last-run.js";
+import { networkNamespace, readLastRun, writeLastRun } from "../../src/pipeline/last-run.js";
 import type { Native } from "../../src/pipeline/native.js";
 import { planOf, type Plan } from "../../src/pipeline/plan.js";
 import { checkKernel, preflight } from "../../src/pipeline/preflight.js";
@@ -86,9 +86,10 @@ test("without a terminal every live line is a line", () => {
 });
 
 test("a state file is never half written", () => {
-  const path = join(directory, "last-run-in0.json");
+  const path = join(directory, `last-run-in0-${networkNamespace()}.json`);
   for (let pid = 0; pid < 50; pid++) {
     writeLastRun(directory, "in0", { pid, startedAt: "", endedAt: null, statistics: null });
     assert.equal((JSON.parse(readFileSync(path, "utf8")) as { pid: number }).pid, pid);
   }
+  assert.equal(statSync(path).mode & 0o777, 0o600);
 });

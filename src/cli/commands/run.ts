@@ -4,11 +4,14 @@ import { listenPort, listenSocket } from "../../api/server.js";
 import { EventLog } from "../../pipeline/events.js";
 import { exit, VxpipeError } from "../../pipeline/errors.js";
 import { Lifecycle } from "../../pipeline/lifecycle.js";
+import { loadNative } from "../../pipeline/native.js";
+import type { Runtime } from "../../pipeline/runtime.js";
 import { LiveLine, liveText } from "../../telemetry/live-line.js";
 import { makeLog } from "../../telemetry/log.js";
 import { makeMetrics } from "../../telemetry/metrics.js";
 import { statisticsText } from "../../telemetry/report.js";
 import { print, type Format } from "../output.js";
+import { Supervisor } from "../supervisor.js";
 import { version } from "../version.js";
 
 const tickMs = 1000;
@@ -36,12 +39,15 @@ export async function run(file: string, format: Format): Promise<number> {
       }
     },
   });
-  signals.onReload(() => void life.reload());
+  const supervisor = new Supervisor(await loadNative(), events);
+  supervisor.ready();
+  signals.onReload(() => void reload(life, supervisor));
   let next = performance.now() + tickMs;
   while (!(await signals.stopWithin(next - performance.now()))) {
     try {
       const statistics = life.runtime.tick();
       if (!format.json) line.show(liveText(statistics, new Date()));
+      supervisor.alive(life.runtime.stalledWorkers().length === 0, statusOf(life.runtime));
     } catch (error) {
       signals.fail(error);
     }
@@ -49,12 +55,25 @@ export async function run(file: string, format: Format): Promise<number> {
     next = Math.max(next + tickMs, performance.now());
   }
   line.end();
+  supervisor.stopping();
   if (signals.defect !== null) events.emit("internal_error", String(signals.defect));
   const { statistics, faults } = await life.stop();
   print(format, statistics, () => statisticsText(statistics));
   if (signals.defect !== null) throw signals.defect;
   if (faults.length > 0) throw new VxpipeError("LEDGER_UNBALANCED", faults.join("; "));
   return exit.ok;
+}
+
+async function reload(life: Lifecycle, supervisor: Supervisor): Promise<void> {
+  supervisor.reloading();
+  await life.reload();
+  supervisor.ready();
+}
+
+function statusOf(runtime: Runtime): string {
+  const missing = runtime.missing();
+  const { inside, outside } = runtime.plan.datapath;
+  return missing.length === 0 ? `forwarding from ${inside} to ${outside}` : `not ready: ${missing.join("; ")}`;
 }
 
 /** SIGTERM and SIGINT end the run, once: a second one must not cut the draining short, which takes seconds at most and

@@ -95,8 +95,8 @@ function explainSpecial(address: Uint8Array): string | null {
   return null;
 }
 
-function explainPort(port: number, lowest: number): string | null {
-  return port >= lowest && port <= 65535 ? null : `port ${port} is not between ${lowest} and 65535`;
+function explainPort(port: number): string | null {
+  return port >= 1 && port <= 65535 ? null : `port ${port} is not between 1 and 65535`;
 }
 
 export const formats: Record<string, (text: string) => string | null> = {
@@ -127,14 +127,14 @@ export const formats: Record<string, (text: string) => string | null> = {
       return `${endpoint.host}: static rules translate IPv4 only`;
     const special = explainSpecial(address);
     if (special !== null) return `${endpoint.host} is ${special}`;
-    return explainPort(endpoint.port, 1);
+    return explainPort(endpoint.port);
   },
   listen(text) {
     const endpoint = parseEndpoint(text);
     if (endpoint === null) return `"${text}" is not ADDRESS:PORT such as 127.0.0.1:9470 or [::1]:9470`;
     const address = parseAddress(endpoint.host);
     if (address === null) return `"${endpoint.host}" is not an IPv4 or IPv6 address`;
-    return explainPort(endpoint.port, 0);
+    return explainPort(endpoint.port);
   },
   interface(text) {
     const fine = /^[^\s/:]{1,15}$/.test(text) && text !== "." && text !== "..";
