@@ -1,15 +1,7 @@
 // What a host's facts mean for vxpipe. Called by src/cli/commands/doctor.ts. Pure.
 import { kernelMin } from "../pipeline/preflight.js";
+import { required } from "../pipeline/privileges.js";
 import type { Finding, HostFacts, Said } from "./facts.js";
-
-/** Numbers of linux/capability.h for what `run` asks for; a unit test holds them against its refusal. */
-export const capabilitiesWanted = {
-  CAP_BPF: 39,
-  CAP_NET_ADMIN: 12,
-  CAP_NET_RAW: 13,
-  CAP_PERFMON: 38,
-  CAP_SYS_ADMIN: 21,
-} as const;
 
 const ipcLock = 14;
 /** What the worker's packet memory may need (docs/OPERATIONS.md, Memory). */
@@ -74,7 +66,7 @@ function has(facts: HostFacts, capability: number): boolean {
 
 function capabilities(facts: HostFacts): Said {
   const topic = "capabilities";
-  const wanted = Object.entries(capabilitiesWanted);
+  const wanted = Object.entries(required);
   const missing = wanted.filter(([, capability]) => !has(facts, capability)).map(([name]) => name);
   if (missing.length === 0) return { level: "ok", topic, message: "all that `vxpipe run` needs" };
   const lacks = `this process lacks ${missing.join(", ")}`;

@@ -7,10 +7,11 @@ import { problemLine, VxpipeError } from "./errors.js";
 import type { EventLog } from "./events.js";
 import { readLastRun, writeLastRun } from "./last-run.js";
 import { loadPlan } from "./load-config.js";
-import { loadNative } from "./native.js";
+import { loadNative, type Native } from "./native.js";
 import { ledgerFaults, slotsBytes } from "./observe.js";
 import type { Plan } from "./plan.js";
 import { preflight } from "./preflight.js";
+import { dropPrivileges } from "./privileges.js";
 import { Runtime } from "./runtime.js";
 import type { Statistics } from "./statistics.js";
 
@@ -43,6 +44,7 @@ export class Lifecycle {
   private constructor(
     private readonly around: Surroundings,
     readonly runtime: Runtime,
+    private readonly native: Native,
     private readonly initial: Plan,
     private readonly loader: AllowlistLoader,
   ) {}
@@ -55,7 +57,7 @@ export class Lifecycle {
     const native = await loadNative();
     preflight(plan, native);
     const runtime = new Runtime(new Applier(native, around.setLogLevel), around.events);
-    const life = new Lifecycle(around, runtime, plan, loader);
+    const life = new Lifecycle(around, runtime, native, plan, loader);
     try {
       await life.bringUp();
     } catch (error) {
@@ -84,8 +86,20 @@ export class Lifecycle {
     const { placesWarning } = this.runtime.applier;
     if (placesWarning !== null) events.emit("worker_cpu_busy", placesWarning);
     this.note(null, null);
+    this.giveUp();
     const fields = { inside, outside, workers: this.runtime.applier.placement.workerCpus };
     events.emit("ready", `forwarding from ${inside} to ${outside}`, fields);
+  }
+
+  /** What is open needs no permission any more. Packets are worth more than having failed at this. */
+  private giveUp(): void {
+    const { events } = this.around;
+    try {
+      const kept = dropPrivileges(this.native);
+      events.emit("privileges_dropped", `kept ${kept.join(", ")}`, { kept });
+    } catch (error) {
+      events.emit("privileges_kept", String(error));
+    }
   }
 
   /** A start that failed leaves nothing behind. */

@@ -6,17 +6,9 @@ import { systemReason, VxpipeError } from "./errors.js";
 import { makeDirectory } from "./make-directory.js";
 import type { Native } from "./native.js";
 import type { Plan } from "./plan.js";
+import { missingCapabilities } from "./privileges.js";
 
 export const kernelMin = [6, 1] as const;
-
-/** Numbers of linux/capability.h. CAP_SYS_ADMIN: to mount a bpffs and to read kernel types in tracepoints. */
-const capabilities = {
-  CAP_NET_ADMIN: 12,
-  CAP_NET_RAW: 13,
-  CAP_SYS_ADMIN: 21,
-  CAP_PERFMON: 38,
-  CAP_BPF: 39,
-} as const;
 
 export function checkKernel(version: string = release()): void {
   const [major = 0, minor = 0] = version.split(".").map((part) => Number.parseInt(part, 10));
@@ -26,11 +18,8 @@ export function checkKernel(version: string = release()): void {
 
 export function preflight(plan: Plan, native: Native): void {
   checkKernel();
-  const missing = Object.entries(capabilities).filter(([, number]) => !native.hasCapability(number));
-  if (missing.length > 0) {
-    const names = missing.map(([name]) => name).join(", ");
-    throw new VxpipeError("CAPABILITY_MISSING", `this process lacks ${names}`);
-  }
+  const missing = missingCapabilities(native);
+  if (missing.length > 0) throw new VxpipeError("CAPABILITY_MISSING", `this process lacks ${missing.join(", ")}`);
   if (!existsSync("/sys/kernel/btf/vmlinux")) {
     throw new VxpipeError("BTF_MISSING", "the kernel does not describe its types: /sys/kernel/btf/vmlinux is missing");
   }
@@ -50,14 +39,14 @@ export function preflight(plan: Plan, native: Native): void {
 }
 
 /** A disk in trouble: packets matter more than the note that goes there (lifecycle.ts says so when it cannot be written). */
-const diskTrouble = ["ENOSPC", "EDQUOT", "EROFS", "EIO"];
+const diskTrouble = new Set(["ENOSPC", "EDQUOT", "EROFS", "EIO"]);
 
 function checkStateDirectory(directory: string): void {
   try {
     makeDirectory(directory, 0o750);
     accessSync(directory, constants.W_OK | constants.X_OK);
   } catch (error) {
-    if (diskTrouble.includes((error as NodeJS.ErrnoException).code ?? "")) return;
+    if (diskTrouble.has((error as NodeJS.ErrnoException).code ?? "")) return;
     throw new VxpipeError("STATE_UNWRITABLE", `state.directory ${directory}: ${systemReason(error)}`, { cause: error });
   }
 }

@@ -78,12 +78,17 @@ export class Daemon {
 
   /** Starts the daemon without waiting. */
   static launch(bed: Bed, overrides: Config = {}): Daemon {
+    const file = writeConfig(bed, bedConfig(bed, overrides));
+    return Daemon.adopt(bed, bed.start("gateway", COMMAND, ["run", "--config", file]), overrides);
+  }
+
+  /** A daemon that was started in another way, with this configuration. */
+  static adopt(bed: Bed, process: Background, overrides: Config = {}): Daemon {
     const config = bedConfig(bed, overrides);
-    const file = writeConfig(bed, config);
     const { socket } = config["control"] as { socket: string };
     const { bpffs } = config["state"] as { bpffs: string };
     const { interface: inside } = config["inside"] as { interface: string };
-    return new Daemon(bed, bed.start("gateway", COMMAND, ["run", "--config", file]), socket, join(bpffs, inside));
+    return new Daemon(bed, process, socket, join(bpffs, inside));
   }
 
   async ready(timeoutMs = 20_000): Promise<void> {

@@ -6,7 +6,8 @@ import { doctorText } from "../../src/cli/commands/doctor.js";
 import { collectHost, collectInterface, Tools } from "../../src/doctor/collect.js";
 import { adviseDatapath } from "../../src/doctor/datapath.js";
 import type { Finding, HostFacts, InterfaceFacts } from "../../src/doctor/facts.js";
-import { capabilitiesWanted, hostFindings } from "../../src/doctor/host.js";
+import { hostFindings } from "../../src/doctor/host.js";
+import { required } from "../../src/pipeline/privileges.js";
 import { interfaceFindings } from "../../src/doctor/interface.js";
 import type { HostCpus } from "../../src/injector/cpu-facts.js";
 import * as parse from "../../src/doctor/parse.js";
@@ -271,7 +272,7 @@ test("a tool that is not there and a bpffs that is not mounted are notes with a 
 
 test("the capabilities looked for are those the daemon asks for", () => {
   const { hint } = new VxpipeError("CAPABILITY_MISSING", "x");
-  assert.deepEqual(hint.match(/CAP_\w+/g)?.sort(), Object.keys(capabilitiesWanted).sort());
+  assert.deepEqual(hint.match(/CAP_\w+/g)?.sort(), Object.keys(required).sort());
 });
 
 test("what tools print is understood, and what they do not know is null", () => {

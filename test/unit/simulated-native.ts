@@ -91,6 +91,7 @@ export function simulate(): Simulation {
     ensureBpffs: () => "",
     releaseBpffs: () => undefined,
     hasCapability: () => true,
+    keepCapabilities: () => undefined,
   };
   return { native: native as unknown as Native, gateways };
 }
