@@ -26,10 +26,7 @@ export const eventKinds = {
   route_changed: ["debug", "A route was added, changed or removed."],
   route_table_full: ["error", "More routes than there is room for."],
   settle_failed: ["error", "Redirected packets that nobody reported could not be counted."],
-  state_unwritable: [
-    "error",
-    "The note of this run could not be written to the state directory; packets are not affected.",
-  ],
+  state_unwritable: ["error", "The note of this run could not be written; packets are not affected."],
   stopped: ["info", "Detached; nothing is left in the kernel."],
   stopping: ["info", "Draining and detaching."],
   supervisor_unreachable: ["warn", "A message to the service manager (sd_notify) could not be sent."],
