@@ -113,7 +113,8 @@ struct vx_control {
 	__u32 worker_sleeps;   /* the worker waits in poll(2): a ring record has to wake it */
 	__u32 sample_round;    /* 0: nobody watches; else a new one whenever the samples were read */
 	__u32 sample_most;     /* samples of a reason that a CPU, or worker, takes in a round */
-} __attribute__((aligned(8)));
+	__u32 pad[8];
+} __attribute__((aligned(64))); /* XDP reads it for every packet: nobody may write to its cache line that often */
 
 struct vx_prefix4 {
 	__u32 length;
@@ -270,8 +271,9 @@ struct vx_injection {
 	__u32 cursor; /* frames the program has taken */
 	__u64 taken; /* likewise, in all calls */
 	__u64 told;  /* of those, the ones whose fate is counted */
+	__u64 pad[5];
 	struct vx_injected frames[VX_INJECTION_MAX];
-};
+} __attribute__((aligned(64))); /* written for every packet: in no cache line that XDP reads */
 
 /* What of a dropped packet was sampled. */
 enum vx_sample_form {

@@ -77,7 +77,7 @@ static_assert(sizeof(vx_epoch::generation) == 4);
 static_assert(offsetof(vx_epoch, allowlist) == 4);
 static_assert(sizeof(vx_epoch::allowlist) == 4);
 
-static_assert(sizeof(vx_control) == 32);
+static_assert(sizeof(vx_control) == 64);
 static_assert(offsetof(vx_control, epoch) == 0);
 static_assert(sizeof(vx_control::epoch) == 8);
 static_assert(offsetof(vx_control, rules) == 8);
@@ -92,6 +92,8 @@ static_assert(offsetof(vx_control, sample_round) == 24);
 static_assert(sizeof(vx_control::sample_round) == 4);
 static_assert(offsetof(vx_control, sample_most) == 28);
 static_assert(sizeof(vx_control::sample_most) == 4);
+static_assert(offsetof(vx_control, pad) == 32);
+static_assert(sizeof(vx_control::pad) == 32);
 
 static_assert(sizeof(vx_prefix4) == 8);
 static_assert(offsetof(vx_prefix4, length) == 0);
@@ -231,7 +233,7 @@ static_assert(sizeof(vx_injected::address) == 4);
 static_assert(offsetof(vx_injected, length) == 4);
 static_assert(sizeof(vx_injected::length) == 4);
 
-static_assert(sizeof(vx_injection) == 8216);
+static_assert(sizeof(vx_injection) == 8256);
 static_assert(offsetof(vx_injection, count) == 0);
 static_assert(sizeof(vx_injection::count) == 4);
 static_assert(offsetof(vx_injection, cursor) == 4);
@@ -240,7 +242,9 @@ static_assert(offsetof(vx_injection, taken) == 8);
 static_assert(sizeof(vx_injection::taken) == 8);
 static_assert(offsetof(vx_injection, told) == 16);
 static_assert(sizeof(vx_injection::told) == 8);
-static_assert(offsetof(vx_injection, frames) == 24);
+static_assert(offsetof(vx_injection, pad) == 24);
+static_assert(sizeof(vx_injection::pad) == 40);
+static_assert(offsetof(vx_injection, frames) == 64);
 static_assert(sizeof(vx_injection::frames) == 8192);
 
 static_assert(sizeof(vx_sample) == 256);

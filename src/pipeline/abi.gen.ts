@@ -197,7 +197,7 @@ export const vxEpoch = {
 
 /** struct vx_control */
 export const vxControl = {
-  bytes: 32,
+  bytes: 64,
   offset: {
     epoch: 0,
     rules: 8,
@@ -206,6 +206,7 @@ export const vxControl = {
     workerSleeps: 20,
     sampleRound: 24,
     sampleMost: 28,
+    pad: 32,
   },
 } as const;
 
@@ -364,13 +365,14 @@ export const vxInjected = {
 
 /** struct vx_injection */
 export const vxInjection = {
-  bytes: 8216,
+  bytes: 8256,
   offset: {
     count: 0,
     cursor: 4,
     taken: 8,
     told: 16,
-    frames: 24,
+    pad: 24,
+    frames: 64,
   },
 } as const;
 
