@@ -122,9 +122,11 @@ static __noinline int vx_to_worker(struct xdp_md *ctx, struct vx_slot *slot, con
 	    bpf_redirect_map(&worker_sockets, ctx->rx_queue_index, XDP_ABORTED) == XDP_REDIRECT &&
 	    !bpf_xdp_adjust_meta(ctx, -(int)sizeof(*exception))) {
 		struct vx_exception *meta = (void *)(long)ctx->data_meta;
+		struct vx_ethernet *ethernet = (void *)(long)ctx->data;
 
-		if ((void *)(meta + 1) <= (void *)(long)ctx->data) {
+		if ((void *)(meta + 1) <= (void *)ethernet && (void *)(ethernet + 1) <= (void *)(long)ctx->data_end) {
 			*meta = *exception;
+			ethernet->protocol_be = VX_ETHERTYPE_EXCEPTION;
 			slot->direction[VX_INSIDE].to_worker++;
 			return XDP_REDIRECT;
 		}
@@ -141,8 +143,8 @@ static __noinline int vx_to_worker(struct xdp_md *ctx, struct vx_slot *slot, con
 	return vx_put_record(ctx, slot, ring, exception, VX_EXCEPTION_BYTES_MAX);
 }
 
-/* Hands over a frame that is complete. */
-static __noinline int vx_ready(struct xdp_md *ctx, struct vx_slot *slot, __u64 started_ns)
+/* Hands over a complete frame with a header: to a ring, or because it is timed. */
+static __noinline int vx_ready_with_header(struct xdp_md *ctx, struct vx_slot *slot, __u64 started_ns)
 {
 	struct vx_exception exception = {.magic = VX_EXCEPTION_MAGIC,
 					 .length = (__u16)vx_frame_length(ctx),
@@ -150,6 +152,16 @@ static __noinline int vx_ready(struct xdp_md *ctx, struct vx_slot *slot, __u64 s
 					 .started_ns = started_ns};
 
 	return vx_to_worker(ctx, slot, &exception);
+}
+
+/* Hands over a frame that is complete. */
+static __always_inline int vx_ready(struct xdp_md *ctx, struct vx_slot *slot, __u64 started_ns)
+{
+	if (vx_hand_over != VX_HAND_OVER_SOCKETS || started_ns ||
+	    bpf_redirect_map(&worker_sockets, ctx->rx_queue_index, XDP_ABORTED) != XDP_REDIRECT)
+		return vx_ready_with_header(ctx, slot, started_ns);
+	slot->direction[VX_INSIDE].to_worker++;
+	return XDP_REDIRECT;
 }
 
 /* Two MAC addresses in three words. */

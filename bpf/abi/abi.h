@@ -230,8 +230,12 @@ enum vx_verdict {
 	VX_VERDICT_WORKER,  /* the exception worker's */
 };
 
-/* In front of every packet handed to the worker (XDP metadata; ring buffer record header). The packet starts at an
- * Ethernet header; its addresses are to be filled in, but for READY. */
+/* In front of a packet handed to the worker: of every one in a ring buffer (record header), and of those in a socket
+ * whose EtherType is VX_ETHERTYPE_EXCEPTION (XDP metadata). Without it the frame is READY, as nearly all are where
+ * the worker sends everything: the header would be one more cache line to carry between two cores. The packet starts at
+ * an Ethernet header; its addresses are to be filled in, but for READY, its EtherType too. */
+#define VX_ETHERTYPE_EXCEPTION 0 /* no frame has it: up to 1,500 it is a length (IEEE 802.3) */
+
 enum vx_exception_reason {
 	VX_EXCEPTION_NEIGHBOUR,      /* translated; next hop unknown or being resolved */
 	VX_EXCEPTION_TOO_BIG,        /* translated; exceeds the outside MTU, DF clear */
@@ -240,7 +244,7 @@ enum vx_exception_reason {
 	VX_EXCEPTION_READY,          /* complete: only to be sent */
 };
 
-#define VX_EXCEPTION_MAGIC 0x56585831u /* "VXX1": a frame in our socket without it is a broken invariant */
+#define VX_EXCEPTION_MAGIC 0x56585831u /* "VXX1": a header without it is a broken invariant */
 
 struct vx_exception {
 	__u32 magic;

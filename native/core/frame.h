@@ -12,5 +12,6 @@ struct Frame {
 };
 
 inline constexpr uint32_t kEthernetBytes = 14;
+inline constexpr uint32_t kEtherTypeAt = 12;
 
 }  // namespace vx

@@ -51,6 +51,20 @@ void Loop::handle_ring_record(const uint8_t *bytes, size_t length)
 	handle(exception, frame);
 }
 
+// A frame from a socket, with a header in front of it or without.
+void Loop::handle_received(Frame frame)
+{
+	uint8_t *bytes = umem_.at(frame.address);
+	if (load16_be(bytes + kEtherTypeAt) != VX_ETHERTYPE_EXCEPTION) {
+		worked_ = true;
+		return sender_.send_ready(frame);
+	}
+	vx_exception exception;
+	memcpy(&exception, bytes - sizeof exception, sizeof exception);
+	store16_be(bytes + kEtherTypeAt, ethertype_for(bytes + kEthernetBytes));
+	handle(exception, frame);
+}
+
 void Loop::handle(const vx_exception &exception, Frame frame)
 {
 	if (exception.magic != VX_EXCEPTION_MAGIC)
@@ -105,11 +119,8 @@ bool Loop::receive_some()
 	bool more = false;
 	for (XskReceiver &receiver : receivers_) {
 		const uint32_t count = receiver.receive(batch, most);
-		for (uint32_t i = 0; i < count; i++) {
-			vx_exception exception;
-			memcpy(&exception, umem_.at(batch[i].address) - sizeof exception, sizeof exception);
-			handle(exception, batch[i]);
-		}
+		for (uint32_t i = 0; i < count; i++)
+			handle_received(batch[i]);
 		more |= count == most;
 		receiver.refill(umem_);
 	}

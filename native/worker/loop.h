@@ -73,6 +73,7 @@ private:
 	void receive_all();
 	void refill();
 	void handle_ring_record(const uint8_t *bytes, size_t length);
+	void handle_received(Frame frame);
 	void handle(const vx_exception &exception, Frame frame);
 	void note_latency();
 	void forward(Frame frame);

@@ -1,9 +1,6 @@
 // Sends frames and counts their packets' fates. Runs on the exception worker's thread.
 #include "sender.h"
 
-#include <arpa/inet.h>
-#include <linux/if_ether.h>
-
 #include <algorithm>
 #include <bit>
 #include <cerrno>
@@ -47,10 +44,9 @@ void Sender::drop(Frame frame, vx_drop reason)
 
 void Sender::put_ethernet(uint8_t *frame, const uint8_t destination_mac[6]) const
 {
-	const uint16_t protocol = htons(ip_version(frame + kEthernetBytes) == 4 ? ETH_P_IP : ETH_P_IPV6);
 	memcpy(frame, destination_mac, 6);
 	memcpy(frame + 6, links_.outside().mac, 6);
-	memcpy(frame + 12, &protocol, 2);
+	store16_be(frame + kEtherTypeAt, ethertype_for(frame + kEthernetBytes));
 }
 
 void Sender::send(Frame frame, const uint8_t destination_mac[6])

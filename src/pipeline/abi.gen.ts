@@ -125,6 +125,7 @@ export const vxConstant = {
   rulesUdp: 2,
   hostListedKnown: 1,
   hostHopKnown: 2,
+  ethertypeException: 0,
   exceptionMagic: 1448630321,
   injectionMax: 1024,
   loopbackIfindex: 1,
