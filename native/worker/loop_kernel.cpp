@@ -14,7 +14,9 @@ namespace {
 
 // What can be held (1,024 for neighbours, 1,024 fragments), queued to leave (1,024) and lent to the receive queues.
 constexpr uint32_t kHeldFrames = 3072;
-constexpr uint32_t kReceiveFrames = 1024, kReceiveAllFrames = 8192;
+// The queues go through all they are lent in turn: more would bridge a longer pause of the worker, but fall out of the
+// cores' caches and page tables, which costs more of the rate than the packet itself (docs/PERFORMANCE.md).
+constexpr uint32_t kReceiveFrames = 1024, kReceiveAllFrames = 2048;
 constexpr uint32_t kReceiveFramesMin = 128, kReceiveAllFramesMin = 1024;
 
 uint32_t receive_share(uint32_t queues, vx_hand_over hand_over)
