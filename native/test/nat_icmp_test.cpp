@@ -1,0 +1,430 @@
+// RFC 5508, and the TTL, MTU and ICMP errors of our own: queries, errors both ways, hairpinned ones, what is quoted.
+// Virtual clock, no kernel.
+#include <gtest/gtest.h>
+
+#include "nat_bed.h"
+
+namespace vx::nat::test {
+namespace {
+
+const char *const kA = "10.0.0.5:5000";
+const char *const kB = "10.0.0.6:6000";
+const char *const kR1 = "198.51.100.7:53";
+const char *const kR2 = "192.0.2.9:4000";
+const char *const kRouter = "192.0.2.254";
+const char *const kInsideRouter = "10.9.9.9";
+
+uint32_t remote(const char *text)
+{
+	return endpoint(text).address_be;
+}
+
+Endpoint open_echo(Nat &nat, const char *from, const char *to)
+{
+	const Out out = nat.inside(echo_request(endpoint(from), remote(to)));
+	EXPECT_TRUE(out.sent(Side::outside));
+	return from_of(out.packet);
+}
+
+TEST(Icmp, AnEchoGoesOutAndItsReplyComesBack)
+{
+	Nat nat(one_address());
+	const Endpoint mapped = open_echo(nat, kA, kR1);
+	const Out back = nat.outside(echo_reply(remote(kR1), mapped));
+	ASSERT_TRUE(back.sent(Side::inside));
+	EXPECT_EQ(text(to_of(back.packet)), kA);
+}
+
+TEST(Icmp, OneIdentifierTowardsTwoRemotesIsOneMapping)
+{
+	Nat nat(one_address());
+	const Endpoint mapped = open_echo(nat, kA, kR1);
+	EXPECT_EQ(open_echo(nat, kA, kR2), mapped);
+	EXPECT_TRUE(nat.outside(echo_reply(remote(kR2), mapped)).sent(Side::inside));
+	EXPECT_TRUE(nat.outside(echo_reply(remote(kR1), mapped)).sent(Side::inside));
+}
+
+TEST(Icmp, EqualIdentifiersOfTwoHostsAreTold)
+{
+	Nat nat(one_address());
+	const Endpoint a = open_echo(nat, "10.0.0.5:7", kR1), b = open_echo(nat, "10.0.0.6:7", kR1);
+	EXPECT_NE(a, b);
+	EXPECT_EQ(text(to_of(nat.outside(echo_reply(remote(kR1), b)).packet)), "10.0.0.6:7");
+}
+
+TEST(Icmp, AQueryMappingLivesAt59SecondsAndEndsAfterItsTimeout)
+{
+	Nat nat(one_address());
+	const Endpoint mapped = open_echo(nat, kA, kR1);
+	nat.advance(59);
+	EXPECT_TRUE(nat.outside(echo_reply(remote(kR1), mapped)).sent(Side::inside));
+	nat.advance(3);
+	EXPECT_EQ(nat.outside(echo_reply(remote(kR1), mapped)).verdict.reason, VX_DROP_no_session);
+}
+
+TEST(Icmp, AForeignEchoRequestToThePoolIsNobodysWhateverItsIdentifier)
+{
+	Scene scene = one_address();
+	scene.config.filtering = Filtering::endpoint_independent;
+	Nat nat(scene);
+	const Endpoint mapped = open_echo(nat, kA, kR1);
+	EXPECT_EQ(nat.outside(echo_request({remote(kR1), mapped.port}, mapped.address_be)).verdict.reason, VX_DROP_no_session);
+}
+
+TEST(Icmp, AReplyNobodyAskedForIsDropped)
+{
+	Nat nat(one_address());
+	EXPECT_EQ(nat.outside(echo_reply(remote(kR1), endpoint("203.0.113.1:2000"))).verdict.reason, VX_DROP_no_session);
+}
+
+TEST(Icmp, PaddingBehindAShortEchoIsIgnored)
+{
+	Nat nat(one_address());
+	Bytes ping = echo_request(endpoint(kA), remote(kR1), 1);
+	ping.resize(46, 0xaa);
+	EXPECT_TRUE(nat.inside(ping).sent(Side::outside));
+}
+
+TEST(Icmp, OtherTypesAreDroppedByName)
+{
+	Nat nat(one_address());
+	for (const uint8_t type : std::initializer_list<uint8_t>{5, 9, 10, 13, 14, 15, 17, 30, 42, 255}) {
+		Bytes packet = echo_request(endpoint(kA), remote(kR1));
+		packet[20] = type;
+		fix_checksums(packet);
+		EXPECT_EQ(nat.refusal(packet), VX_DROP_protocol) << int{type};
+		packet = echo_request(endpoint(kR1), address("203.0.113.1"));
+		packet[20] = type;
+		fix_checksums(packet);
+		EXPECT_EQ(nat.outside(packet).verdict.reason, VX_DROP_protocol) << int{type};
+	}
+}
+
+// An error from outside about what A sent, for each protocol and length of quote.
+TEST(Icmp, AnErrorFromOutsideReachesTheHostWithWhatItSent)
+{
+	Nat nat(one_address());
+	const Bytes originals[] = {udp(endpoint(kA), endpoint(kR1), 40), tcp(endpoint(kA), endpoint(kR1), kSyn, 30),
+				   echo_request(endpoint(kA), remote(kR1), 40),
+				   udp_without_checksum(endpoint(kA), endpoint(kR1), 40)};
+	for (const Bytes &original : originals) {
+		const Bytes sent = nat.inside(original).packet;
+		for (const auto &[type, code] : {std::pair{3, 0}, {3, 1}, {3, 3}, {3, 4}, {3, 13}, {4, 0}, {11, 0}, {11, 1}, {12, 0}})
+			for (const size_t quoted : std::initializer_list<size_t>{28, 29, 36, 40, 500}) {
+				const Bytes error = icmp_error(address(kRouter), source_of(sent), static_cast<uint8_t>(type),
+							       static_cast<uint8_t>(code), sent, quoted);
+				const Out out = nat.outside(error);
+				ASSERT_TRUE(out.sent(Side::inside)) << type << "/" << code << " quoting " << quoted;
+				EXPECT_EQ(out.packet[20], type);
+				EXPECT_EQ(out.packet[21], code);
+				EXPECT_EQ(text(source_of(out.packet)), kRouter);
+				EXPECT_EQ(text(destination_of(out.packet)), "10.0.0.5");
+				Bytes quote = quoted_by(out.packet), expected = original;
+				expected[8]--;  // one hop from A to where it was quoted
+				expected[10] = quote[10], expected[11] = quote[11];  // which wrong_with() has checked
+				expected.resize(quote.size());
+				EXPECT_EQ(quote, expected);
+			}
+	}
+}
+
+TEST(Icmp, ANextHopMtuPasses)
+{
+	Nat nat(one_address());
+	const Bytes sent = nat.inside(udp(endpoint(kA), endpoint(kR1), 1200)).packet;
+	Bytes error = icmp_error(address(kRouter), source_of(sent), 3, 4, sent, 28);
+	error[26] = 1280 >> 8, error[27] = 1280 & 255;
+	fix_checksums(error);
+	EXPECT_EQ(word(nat.outside(error).packet, 26), 1280);
+}
+
+TEST(Icmp, AnExtensionBehindTheQuoteIsTolerated)
+{
+	Nat nat(one_address());
+	const Bytes sent = nat.inside(udp(endpoint(kA), endpoint(kR1), 40)).packet;
+	const Bytes extension{0x20, 0, 0, 0, 0, 8, 1, 1, 0x12, 0x34, 0x51, 0x40};
+	const Bytes error = icmp_error(address(kRouter), source_of(sent), 11, 0, sent, 500, extension);
+	const Out out = nat.outside(error);
+	ASSERT_TRUE(out.sent(Side::inside));
+	EXPECT_EQ(Bytes(out.packet.end() - 12, out.packet.end()), extension);
+	EXPECT_EQ(out.packet[25], 32) << "RFC 4884's length of the quote";
+}
+
+TEST(Icmp, OptionsOfAQuotedHeaderAreUnderstood)
+{
+	Nat nat(one_address());
+	const Bytes original = udp(endpoint(kA), endpoint(kR1), 20, {.options = {7, 7, 4, 0, 0, 0, 0, 0}});
+	const Bytes sent = nat.inside(original).packet;
+	const Out out = nat.outside(icmp_error(address(kRouter), source_of(sent), 3, 1, sent, 36));
+	ASSERT_TRUE(out.sent(Side::inside));
+	EXPECT_EQ(text(from_of(quoted_by(out.packet))), kA);
+}
+
+TEST(Icmp, AnErrorWithABadChecksumIsDropped)
+{
+	Nat nat(one_address());
+	const Bytes sent = nat.inside(udp(endpoint(kA), endpoint(kR1), 40)).packet;
+	Bytes error = icmp_error(address(kRouter), source_of(sent), 3, 1, sent, 28);
+	error[22] ^= 1;
+	EXPECT_EQ(nat.outside(error).verdict.reason, VX_DROP_bad_checksum);
+}
+
+TEST(Icmp, AnErrorThatQuotesAHeaderWithABadChecksumIsDropped)
+{
+	Nat nat(one_address());
+	Bytes sent = nat.inside(udp(endpoint(kA), endpoint(kR1), 40)).packet;
+	sent[10] ^= 1;
+	EXPECT_EQ(nat.outside(icmp_error(address(kRouter), source_of(sent), 3, 1, sent, 28)).verdict.reason,
+		  VX_DROP_bad_checksum);
+}
+
+TEST(Icmp, AQuotedTransportChecksumIsNotJudged)
+{
+	Nat nat(one_address());
+	Bytes sent = nat.inside(udp(endpoint(kA), endpoint(kR1), 40)).packet;
+	sent[26] ^= 1;
+	Bytes error = icmp_error(address(kRouter), source_of(sent), 3, 1, sent, 28);  // cut short: not checked by the bed
+	EXPECT_TRUE(nat.outside(error).sent(Side::inside));
+}
+
+TEST(Icmp, AnErrorAboutNoMappingIsDropped)
+{
+	Nat nat(one_address());
+	const Bytes forged = udp(endpoint("203.0.113.1:2000"), endpoint(kR1), 40);
+	EXPECT_EQ(nat.outside(icmp_error(address(kRouter), address("203.0.113.1"), 3, 1, forged, 28)).verdict.reason,
+		  VX_DROP_no_session);
+}
+
+TEST(Icmp, AnErrorThatQuotesWhatItsAddresseeDidNotSendIsDropped)
+{
+	Nat nat(addresses(2));
+	const Bytes sent = nat.inside(udp(endpoint(kA), endpoint(kR1), 40)).packet;
+	const uint32_t other = source_of(sent) == address("203.0.113.1") ? address("203.0.113.2") : address("203.0.113.1");
+	EXPECT_EQ(nat.outside(icmp_error(address(kRouter), other, 3, 1, sent, 28)).verdict.reason, VX_DROP_no_session);
+}
+
+TEST(Icmp, AnErrorCutShortIsDropped)
+{
+	Nat nat(one_address());
+	const Bytes sent = nat.inside(udp(endpoint(kA), endpoint(kR1), 40)).packet;
+	for (size_t quoted = 0; quoted < 28; quoted++)
+		EXPECT_EQ(nat.outside(icmp_error(address(kRouter), source_of(sent), 3, 1, sent, quoted)).verdict.reason,
+			  VX_DROP_malformed_inner);
+}
+
+TEST(Icmp, AnErrorFromInsideLeavesFromThePoolWithWhatTheRemoteSent)
+{
+	Nat nat(one_address());
+	for (const char *sender : {"10.0.0.5", kInsideRouter}) {
+		const Endpoint mapped = nat.open_udp(kA, kR1);
+		const Bytes original = udp(endpoint(kR1), mapped, 40);
+		const Bytes received = nat.outside(original).packet;
+		const Out out = nat.inside(icmp_error(address(sender), remote(kR1), 3, 3, received, 500));
+		ASSERT_TRUE(out.sent(Side::outside)) << sender;
+		EXPECT_EQ(source_of(out.packet), mapped.address_be);
+		EXPECT_EQ(text(destination_of(out.packet)), "198.51.100.7");
+		EXPECT_EQ(to_of(quoted_by(out.packet)), mapped);
+		EXPECT_EQ(text(from_of(quoted_by(out.packet))), kR1);
+		EXPECT_EQ(payload_of(quoted_by(out.packet)), payload_of(original));
+	}
+}
+
+TEST(Icmp, AnErrorFromInsideAboutATcpSegmentAndAnEchoReplyLeaves)
+{
+	Nat nat(one_address());
+	const Endpoint connection = nat.open_tcp(kA, kR1);
+	const Bytes segment = nat.outside(tcp(endpoint(kR1), connection, kSyn | kAck)).packet;
+	EXPECT_EQ(to_of(quoted_by(nat.inside(icmp_error(address("10.0.0.5"), remote(kR1), 3, 10, segment)).packet)), connection);
+	const Endpoint echo = open_echo(nat, kA, kR1);
+	const Bytes reply = nat.outside(echo_reply(remote(kR1), echo)).packet;
+	EXPECT_EQ(to_of(quoted_by(nat.inside(icmp_error(address("10.0.0.5"), remote(kR1), 3, 10, reply)).packet)), echo);
+}
+
+TEST(Icmp, AnErrorFromInsideAboutNoMappingIsDropped)
+{
+	Nat nat(one_address());
+	const Bytes never = udp(endpoint(kR1), endpoint(kA), 40);
+	EXPECT_EQ(nat.refusal(icmp_error(address("10.0.0.5"), remote(kR1), 3, 3, never)), VX_DROP_no_session);
+}
+
+TEST(Icmp, AnErrorRefreshesNothingAndEndsNothing)
+{
+	Nat nat(one_address());
+	const Endpoint mapped = nat.open_udp(kA, kR1);
+	for (int i = 0; i < 29; i++) {
+		nat.advance(10);
+		const Bytes received = nat.outside(udp(endpoint(kR1), mapped)).packet;
+		EXPECT_TRUE(nat.inside(icmp_error(address("10.0.0.5"), remote(kR1), 3, 3, received)).sent(Side::outside));
+		const Bytes sent = udp(mapped, endpoint(kR1));
+		EXPECT_TRUE(nat.outside(icmp_error(address(kRouter), mapped.address_be, 3, 1, sent)).sent(Side::inside));
+	}
+	EXPECT_EQ(nat.sessions(), 1u);
+	nat.advance(13);
+	EXPECT_EQ(nat.sessions(), 0u);
+}
+
+TEST(Icmp, AHairpinnedErrorReachesTheSender)
+{
+	Scene scene = one_address();
+	scene.config.filtering = Filtering::endpoint_independent;
+	Nat nat(scene);
+	const Endpoint b = nat.open_udp(kB, kR1);
+	const Bytes original = udp(endpoint(kA), b, 40);
+	const Out arrived = nat.inside(original);
+	ASSERT_TRUE(arrived.sent(Side::inside));
+	const Out out = nat.inside(icmp_error(address("10.0.0.6"), source_of(arrived.packet), 3, 3, arrived.packet));
+	ASSERT_TRUE(out.sent(Side::inside));
+	EXPECT_EQ(source_of(out.packet), b.address_be);
+	EXPECT_EQ(text(destination_of(out.packet)), "10.0.0.5");
+	const Bytes quote = quoted_by(out.packet);
+	EXPECT_EQ(text(from_of(quote)), kA);
+	EXPECT_EQ(to_of(quote), b);
+	EXPECT_EQ(payload_of(quote), payload_of(original));
+}
+
+TEST(Icmp, WhoIsRefusedForLackOfPortsOrByALimitIsTold)
+{
+	Scene scene = one_address();
+	scene.config.sessions_per_subscriber = 1;
+	Nat nat(scene);
+	nat.open_udp(kA, kR1);
+	const Bytes refused = udp(endpoint(kA), endpoint(kR2), 40);
+	EXPECT_EQ(nat.refusal(refused), VX_DROP_subscriber_limit);
+	const auto answers = nat.answers();
+	ASSERT_EQ(answers.size(), 1u);
+	EXPECT_EQ(answers[0].to, Side::inside);
+	EXPECT_EQ(answers[0].realm, kVni);
+	EXPECT_EQ(answers[0].packet[20], 3);
+	EXPECT_EQ(answers[0].packet[21], 13);
+	EXPECT_EQ(text(source_of(answers[0].packet)), "203.0.113.1") << "there is no gateway address";
+	EXPECT_EQ(text(destination_of(answers[0].packet)), "10.0.0.5");
+	EXPECT_EQ(quoted_by(answers[0].packet), refused) << "as it was sent";
+}
+
+TEST(Icmp, OurOwnErrorsComeFromTheGatewayOfTheVni)
+{
+	Scene scene = one_address();
+	scene.config.gateways = {{200, address("10.0.0.2")}, {kVni, address("10.0.0.1")}};
+	Nat nat(scene);
+	nat.inside(udp(endpoint(kA), endpoint(kR1), 20, {.ttl = 1}));
+	EXPECT_EQ(text(source_of(nat.answers().at(0).packet)), "10.0.0.1");
+}
+
+TEST(Icmp, ASwitchASideSilencesOurAnswers)
+{
+	Scene scene = one_address();
+	scene.config.icmp_inside = false;
+	Nat nat(scene);
+	const Endpoint mapped = nat.open_udp(kA, kR1);
+	EXPECT_EQ(nat.refusal(udp(endpoint(kA), endpoint(kR1), 20, {.ttl = 1})), VX_DROP_ttl_expired);
+	EXPECT_EQ(nat.outside(udp(endpoint(kR1), mapped, 20, {.ttl = 1})).verdict.reason, VX_DROP_ttl_expired);
+	EXPECT_TRUE(nat.answers().empty());
+	scene.config.icmp_inside = scene.config.icmp_outside = true;
+	Nat loud(scene);
+	const Endpoint again = loud.open_udp(kA, kR1);
+	loud.inside(udp(endpoint(kA), endpoint(kR1), 20, {.ttl = 1}));
+	loud.outside(udp(endpoint(kR1), again, 20, {.ttl = 1}));
+	EXPECT_EQ(loud.answers().size(), 2u);
+}
+
+TEST(Icmp, AnExpiringTtlIsAnsweredForUdpTcpAndEchoWithoutASession)
+{
+	Nat nat(one_address());
+	const Bytes probes[] = {udp(endpoint(kA), endpoint(kR1), 20, {.ttl = 1}),
+				tcp(endpoint(kA), endpoint(kR1), kSyn, 0, {.ttl = 1}),
+				echo_request(endpoint(kA), remote(kR1), 20, {.ttl = 1})};
+	for (const Bytes &probe : probes) {
+		EXPECT_EQ(nat.refusal(probe), VX_DROP_ttl_expired);
+		const auto answers = nat.answers();
+		ASSERT_EQ(answers.size(), 1u);
+		EXPECT_EQ(answers[0].packet[20], 11);
+		EXPECT_EQ(answers[0].packet[21], 0);
+		EXPECT_EQ(quoted_by(answers[0].packet), probe);
+	}
+	EXPECT_EQ(nat.sessions(), 0u);
+}
+
+TEST(Icmp, ATtlOfTwoPassesBothWaysAndOneDoesNot)
+{
+	Nat nat(one_address());
+	const Out out = nat.inside(udp(endpoint(kA), endpoint(kR1), 20, {.ttl = 2}));
+	ASSERT_TRUE(out.sent(Side::outside));
+	EXPECT_EQ(out.packet[8], 1);
+	const Out back = nat.outside(udp(endpoint(kR1), from_of(out.packet), 20, {.ttl = 2}));
+	ASSERT_TRUE(back.sent(Side::inside));
+	EXPECT_EQ(back.packet[8], 1);
+	EXPECT_EQ(nat.outside(udp(endpoint(kR1), from_of(out.packet), 20, {.ttl = 1})).verdict.reason, VX_DROP_ttl_expired);
+	EXPECT_EQ(nat.refusal(udp(endpoint(kA), endpoint(kR1), 20, {.ttl = 0})), VX_DROP_ttl_expired);
+}
+
+TEST(Icmp, TooBigAndNotToBeFragmentedIsAnsweredWithTheMtuOnBothSides)
+{
+	Scene scene = one_address();
+	scene.config.mtu_outside = 1000;
+	scene.config.mtu_inside = 900;
+	Nat nat(scene);
+	const Bytes big = udp(endpoint(kA), endpoint(kR1), 973);
+	EXPECT_EQ(nat.refusal(big), VX_DROP_too_big);
+	auto answers = nat.answers();
+	ASSERT_EQ(answers.size(), 1u);
+	EXPECT_EQ(word(answers[0].packet, 20), 3 << 8 | 4);
+	EXPECT_EQ(word(answers[0].packet, 26), 1000);
+	EXPECT_EQ(answers[0].packet.size(), 576u);
+	EXPECT_TRUE(std::equal(big.begin(), big.begin() + 548, answers[0].packet.begin() + 28)) << "quotes the original";
+	EXPECT_EQ(nat.sessions(), 0u);
+	const Endpoint mapped = nat.open_udp(kA, kR1);
+	EXPECT_EQ(nat.refusal(big), VX_DROP_too_big);
+	nat.answers();
+	EXPECT_EQ(nat.outside(udp(endpoint(kR1), mapped, 873)).verdict.reason, VX_DROP_too_big);
+	answers = nat.answers();
+	ASSERT_EQ(answers.size(), 1u) << "also where icmpErrors.outside is off: else the path is a black hole";
+	EXPECT_EQ(answers[0].to, Side::outside);
+	EXPECT_EQ(word(answers[0].packet, 26), 900);
+	EXPECT_EQ(source_of(answers[0].packet), mapped.address_be);
+	EXPECT_TRUE(nat.outside(udp(endpoint(kR1), mapped, 872)).sent(Side::inside));
+}
+
+TEST(Icmp, TooBigAndToBeFragmentedIsForwardedWithTheSizeOfItsPieces)
+{
+	Scene scene = one_address();
+	scene.config.mtu_outside = 1000;
+	Nat nat(scene);
+	const Out out = nat.inside(udp(endpoint(kA), endpoint(kR1), 1200, {.dont_fragment = false}));
+	ASSERT_TRUE(out.sent(Side::outside));
+	EXPECT_EQ(out.verdict.fragment_mtu, 1000u);
+	EXPECT_EQ(nat.inside(udp(endpoint(kA), endpoint(kR1), 100)).verdict.fragment_mtu, 0u);
+}
+
+TEST(Icmp, OurAnswersAreLimitedByTimeForOneSubscriberWithoutHarmToAnother)
+{
+	Nat nat(one_address());
+	for (int i = 0; i < 500; i++)
+		nat.inside(udp(endpoint(kA), endpoint(kR1), 20, {.ttl = 1}));
+	EXPECT_LE(nat.answers().size(), 256u);
+	nat.open_udp(kA, kR1);
+	nat.open_udp(kB, kR1);
+	nat.advance(2);
+	for (int i = 0; i < 200; i++)
+		nat.inside(udp(endpoint(kA), endpoint(kR1), 20, {.ttl = 1}));
+	EXPECT_EQ(nat.answers().size(), 50u);
+	nat.inside(udp(endpoint(kB), endpoint(kR1), 20, {.ttl = 1}));
+	EXPECT_EQ(nat.answers().size(), 1u);
+}
+
+TEST(Icmp, NothingAnswersAnErrorALaterFragmentOrASourceThatIsNoHost)
+{
+	Nat nat(one_address());
+	const Bytes about = udp(endpoint(kR1), endpoint(kA));
+	Bytes error = icmp_error(address("10.0.0.5"), remote(kR1), 3, 3, about);
+	error[8] = 1;
+	fix_checksums(error);
+	nat.inside(error);
+	nat.inside(udp(endpoint("255.255.255.255:5"), endpoint(kR1), 20, {.ttl = 1}));
+	nat.inside(udp(endpoint("224.0.0.5:5"), endpoint(kR1), 20, {.ttl = 1}));
+	auto pieces = in_pieces(udp(endpoint(kA), endpoint(kR1), 64, {.ttl = 1, .dont_fragment = false}), 32);
+	nat.all_from_inside(pieces[1]);
+	EXPECT_TRUE(nat.answers().empty());
+}
+
+}  // namespace
+}  // namespace vx::nat::test

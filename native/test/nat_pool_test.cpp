@@ -1,0 +1,410 @@
+// RFC 6888, RFC 6056 and the contract's own rules for pools, blocks, limits, forwards, records. Virtual clock, no kernel.
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "nat_bed.h"
+
+namespace vx::nat::test {
+namespace {
+
+const char *const kA = "10.0.0.5:5000";
+const char *const kB = "10.0.0.6:6000";
+const char *const kR1 = "198.51.100.7:53";
+
+// `blocks` blocks of `size` ports.
+Scene small_pool(uint32_t blocks, uint32_t size = 128, uint32_t per_subscriber = 8)
+{
+	Scene scene = one_address();
+	scene.pools.block_size = size;
+	scene.pools.pools[0].first_port = 8192;
+	scene.pools.pools[0].last_port = static_cast<uint16_t>(8192 + blocks * size - 1);
+	scene.config.blocks_per_subscriber = per_subscriber;
+	return scene;
+}
+
+std::string from(const char *host, uint32_t port)
+{
+	return text({address(host), static_cast<uint16_t>(port)});
+}
+
+Bytes flow(const char *host, uint32_t port)
+{
+	return udp({address(host), static_cast<uint16_t>(port)}, endpoint(kR1));
+}
+
+TEST(Pool, ASubscriberIsPairedWithOneAddressOverAllProtocolsAndBlocks)
+{
+	Nat nat(addresses(16));
+	std::set<uint32_t> used;
+	for (uint32_t i = 0; i < 300; i++)
+		used.insert(nat.open_udp(from("10.0.0.5", 2000 + i).c_str(), kR1).address_be);
+	used.insert(nat.open_tcp(kA, kR1).address_be);
+	used.insert(source_of(nat.inside(echo_request(endpoint(kA), address("198.51.100.7"))).packet));
+	EXPECT_EQ(used.size(), 1u);
+}
+
+TEST(Pool, AddressesNeedNotBeContiguousAndAllOfThemServe)
+{
+	Scene scene = one_address();
+	scene.pools.pools[0].addresses_be = {address("203.0.113.1"), address("198.18.0.77"), address("192.88.99.200")};
+	Nat nat(scene);
+	std::set<std::string> used;
+	for (uint32_t host = 1; host < 60; host++)
+		used.insert(text(nat.open_udp(text({htonl(0x0a000000 + host), 5000}).c_str(), kR1).address_be));
+	EXPECT_EQ(used, (std::set<std::string>{"203.0.113.1", "198.18.0.77", "192.88.99.200"}));
+}
+
+TEST(Pool, ARealmUsesOnlyThePoolsThatServeIt)
+{
+	Scene scene = one_address();
+	scene.pools.pools[0].realms = {{100, 100}, {300, 399}};
+	scene.pools.pools.push_back({{address("198.18.0.1")}, 1024, 65535, {{200, 200}}});
+	Nat nat(scene);
+	EXPECT_EQ(text(nat.open_udp(kA, kR1, 100).address_be), "203.0.113.1");
+	EXPECT_EQ(text(nat.open_udp(kA, kR1, 350).address_be), "203.0.113.1");
+	EXPECT_EQ(text(nat.open_udp(kA, kR1, 200).address_be), "198.18.0.1");
+	EXPECT_EQ(nat.refusal(udp(endpoint(kA), endpoint(kR1)), 500), VX_DROP_no_block);
+	EXPECT_EQ(nat.refusal(udp(endpoint(kA), endpoint(kR1)), kPlainRealm), VX_DROP_no_block);
+}
+
+TEST(Pool, OfALimitOf128TheNextSessionIsRefusedAndAnotherSubscriberUnaffected)
+{
+	Scene scene = one_address();
+	scene.config.sessions_per_subscriber = 128;
+	Nat nat(scene);
+	for (uint32_t i = 0; i < 128; i++)
+		EXPECT_EQ(nat.refusal(flow("10.0.0.5", 2000 + i)), -1);
+	EXPECT_EQ(nat.refusal(flow("10.0.0.5", 9000)), VX_DROP_subscriber_limit);
+	EXPECT_EQ(nat.refusal(flow("10.0.0.6", 9000)), -1);
+	EXPECT_EQ(nat.refusal(flow("10.0.0.5", 2000)), -1) << "live sessions go on";
+	nat.advance(305);
+	EXPECT_EQ(nat.refusal(flow("10.0.0.5", 9000)), -1) << "and make room when they end";
+}
+
+TEST(Pool, NewSessionsBeyondTheRateAreRefusedAndAnotherSubscriberUnaffected)
+{
+	Scene scene = one_address();
+	scene.config.new_sessions_per_second = 50;
+	Nat nat(scene);
+	for (uint32_t i = 0; i < 50; i++)
+		EXPECT_EQ(nat.refusal(flow("10.0.0.5", 2000 + i)), -1);
+	EXPECT_EQ(nat.refusal(flow("10.0.0.5", 3000)), VX_DROP_session_rate);
+	EXPECT_EQ(nat.refusal(flow("10.0.0.5", 2000)), -1) << "packets of live sessions are not new sessions";
+	EXPECT_EQ(nat.refusal(flow("10.0.0.6", 3000)), -1);
+	nat.advance(0.5);
+	for (uint32_t i = 0; i < 25; i++)
+		EXPECT_EQ(nat.refusal(flow("10.0.0.5", 4000 + i)), -1);
+	EXPECT_EQ(nat.refusal(flow("10.0.0.5", 5000)), VX_DROP_session_rate);
+}
+
+TEST(Pool, AFullTableRefusesAndEvictsNobody)
+{
+	Scene scene = one_address();
+	scene.config.sessions_max = 100;
+	Nat nat(scene);
+	for (uint32_t i = 0; i < 100; i++)
+		EXPECT_EQ(nat.refusal(flow("10.0.0.5", 2000 + i)), -1);
+	EXPECT_EQ(nat.refusal(flow("10.0.0.6", 2000)), VX_DROP_session_table_full);
+	EXPECT_EQ(nat.answers().size(), 1u);
+	for (uint32_t i = 0; i < 100; i++)
+		EXPECT_EQ(nat.refusal(flow("10.0.0.5", 2000 + i)), -1);
+	EXPECT_EQ(nat.sessions(), 100u);
+}
+
+TEST(Pool, ExcludedDestinationsLeaveUntranslatedWhateverTheProtocol)
+{
+	Scene scene = one_address();
+	scene.config.exclude = {{address("198.51.100.0"), 24}, {address("192.0.2.1"), 32}};
+	Nat nat(scene);
+	for (const Bytes &packet : {udp(endpoint(kA), endpoint(kR1)), tcp(endpoint(kA), endpoint(kR1), kSyn),
+				    echo_request(endpoint(kA), address("192.0.2.1")),
+				    other(47, address("10.0.0.5"), address("198.51.100.255"))}) {
+		const Out out = nat.inside(packet);
+		ASSERT_TRUE(out.sent(Side::outside));
+		EXPECT_EQ(source_of(out.packet), address("10.0.0.5"));
+		EXPECT_EQ(out.packet[8], 63);
+	}
+	EXPECT_EQ(nat.sessions(), 0u);
+	EXPECT_NE(nat.open_udp(kA, "192.0.2.2:53").address_be, address("10.0.0.5"));
+}
+
+TEST(Pool, AFreedPortRestsForEverybody)
+{
+	Nat nat(small_pool(1, 64));
+	for (uint32_t i = 0; i < 64; i++)
+		EXPECT_EQ(nat.refusal(flow("10.0.0.5", 2000 + i)), -1);
+	nat.advance(302);
+	EXPECT_EQ(nat.sessions(), 0u);
+	EXPECT_EQ(nat.refusal(flow("10.0.0.5", 9000)), VX_DROP_no_block) << "its own other flow";
+	EXPECT_EQ(nat.refusal(flow("10.0.0.6", 9000)), VX_DROP_no_block) << "another subscriber";
+	nat.advance(117);
+	EXPECT_EQ(nat.refusal(flow("10.0.0.6", 9000)), VX_DROP_no_block);
+	nat.advance(5);
+	EXPECT_EQ(nat.refusal(flow("10.0.0.6", 9000)), -1);
+}
+
+TEST(Pool, TheSameInsideTupleGetsItsRestingPortBack)
+{
+	Nat nat(one_address());
+	const Endpoint mapped = nat.open_udp(kA, kR1);
+	nat.advance(303);
+	EXPECT_EQ(nat.sessions(), 0u);
+	EXPECT_EQ(nat.outside(udp(endpoint(kR1), mapped)).verdict.reason, VX_DROP_no_session);
+	nat.advance(100);
+	EXPECT_EQ(nat.open_udp(kA, kR1), mapped);
+	EXPECT_TRUE(nat.outside(udp(endpoint(kR1), mapped)).sent(Side::inside));
+	nat.advance(303);
+	nat.advance(122);
+	EXPECT_EQ(nat.mappings(), 0u);
+}
+
+TEST(Pool, EveryBlockIsGrantedBeforeARefusalAndComesBackAfterItsPortsRested)
+{
+	Nat nat(small_pool(20, 64));
+	for (uint32_t round = 0; round < 3; round++) {
+		for (uint32_t host = 0; host < 20; host++)
+			EXPECT_EQ(nat.refusal(udp({htonl(0x0a000100 + host), 5000}, endpoint(kR1))), -1) << host;
+		EXPECT_EQ(nat.refusal(udp({htonl(0x0a000200), 5000}, endpoint(kR1))), VX_DROP_no_block);
+		EXPECT_EQ(nat.blocks().free_blocks(0), 0u);
+		nat.advance(300 + 120 + 3);
+		EXPECT_EQ(nat.blocks().free_blocks(0), 20u);
+		EXPECT_EQ(nat.engine().subscribers().count(), 0u);
+	}
+}
+
+TEST(Pool, OfTwoBlocksOf128PortsEveryPortServesAndThe257thFlowFails)
+{
+	Scene scene = small_pool(10, 128, 2);
+	Nat nat(scene);
+	std::set<uint16_t> used;
+	for (uint32_t i = 0; i < 256; i++)
+		used.insert(nat.open_udp(from("10.0.0.5", 2000 + i).c_str(), kR1).port);
+	EXPECT_EQ(used.size(), 256u);
+	EXPECT_EQ(nat.refusal(flow("10.0.0.5", 9000)), VX_DROP_no_port);
+	EXPECT_EQ(nat.open_tcp(kA, kR1).address_be, address("203.0.113.1")) << "TCP has its ports of the blocks to itself";
+}
+
+TEST(Pool, TheOtherAddressIsUsedOnlyWherePoolingAllowsIt)
+{
+	for (const bool strict : {true, false}) {
+		Scene scene = addresses(2);
+		scene.pools.pools[0].first_port = 8192;
+		scene.pools.pools[0].last_port = 8192 + 128 - 1;
+		scene.config.pair_strictly = strict;
+		Nat nat(scene);
+		for (uint32_t i = 0; i < 128; i++)
+			EXPECT_EQ(nat.refusal(flow("10.0.0.5", 2000 + i)), -1);
+		EXPECT_EQ(nat.refusal(flow("10.0.0.5", 9000)), strict ? VX_DROP_no_block : -1);
+	}
+}
+
+TEST(Pool, AnUnalignedRangeLosesItsPartialBlocks)
+{
+	Scene scene = one_address();
+	scene.pools.pools[0].first_port = 8193;
+	scene.pools.pools[0].last_port = 8192 + 4 * 128 - 2;
+	Nat nat(scene);
+	EXPECT_EQ(nat.blocks().free_blocks(0), 2u);
+	const uint16_t port = nat.open_udp(kA, kR1).port;
+	EXPECT_GE(port, 8192 + 128);
+	EXPECT_LT(port, 8192 + 3 * 128);
+}
+
+TEST(Pool, PortsAreChosenAtRandomAndEachOfABlockAsOften)
+{
+	// Chi-square over the 64 even ports of a block, for 6,400 first flows of new subscribers: 63 degrees of freedom,
+	// of which 120 is passed once in 30,000.
+	Scene scene = small_pool(1, 128);
+	scene.config.timeouts.udp = 1;
+	scene.config.timeouts.port_hold = 1;
+	Nat nat(scene);
+	std::map<uint16_t, int> count;
+	int steps_of_two = 0;
+	uint16_t last = 0;
+	for (int i = 0; i < 6400; i++) {
+		const uint16_t port = nat.open_udp(text({htonl(0x0a010000 + static_cast<uint32_t>(i)), 5000}).c_str(), kR1).port;
+		count[port]++;
+		steps_of_two += port == last + 2;
+		last = port;
+		nat.advance(3);
+		nat.records();
+	}
+	double chi = 0;
+	for (uint16_t port = 8192; port < 8192 + 128; port += 2)
+		chi += (count[port] - 100.0) * (count[port] - 100.0) / 100;
+	EXPECT_EQ(count.size(), 64u);
+	EXPECT_LT(chi, 120);
+	EXPECT_LT(steps_of_two, 160) << "about one in 64 is expected: not a sequence";
+}
+
+TEST(Pool, OneRecordABlockNamesSubscriberAddressRangeAndTime)
+{
+	Nat nat(small_pool(4));
+	const uint64_t start = nat.now_ns();
+	const Endpoint mapped = nat.open_udp(kA, kR1);
+	for (uint32_t i = 0; i < 100; i++)
+		nat.open_udp(from("10.0.0.5", 7000 + i).c_str(), kR1);
+	auto records = nat.records();
+	ASSERT_EQ(records.size(), 1u) << "sessions leave none";
+	EXPECT_TRUE(records[0].granted);
+	EXPECT_EQ(records[0].time_ns, start);
+	EXPECT_EQ(records[0].realm, kVni);
+	EXPECT_EQ(text(records[0].inside_be), "10.0.0.5");
+	EXPECT_EQ(records[0].public_be, mapped.address_be);
+	EXPECT_EQ(records[0].last_port - records[0].first_port, 127);
+	EXPECT_LE(records[0].first_port, mapped.port);
+	EXPECT_GE(records[0].last_port, mapped.port);
+	nat.advance(430);
+	records = nat.records();
+	ASSERT_EQ(records.size(), 1u);
+	EXPECT_FALSE(records[0].granted);
+	EXPECT_GE(records[0].time_ns, start + 420000000000);
+}
+
+TEST(Pool, NothingIsGrantedOrForgottenWhileTheLogLags)
+{
+	Scene scene = small_pool(8);
+	scene.config.records = 2;
+	Nat nat(scene);
+	nat.open_udp(kA, kR1);
+	nat.open_udp(kB, kR1);
+	EXPECT_EQ(nat.refusal(flow("10.0.0.7", 5000)), VX_DROP_no_block);
+	EXPECT_EQ(nat.stats().records_full, 1u);
+	nat.advance(430);
+	EXPECT_EQ(nat.mappings(), 0u);
+	EXPECT_EQ(nat.blocks().free_blocks(0), 6u) << "released only once that can be written down";
+	EXPECT_EQ(nat.records().size(), 2u);
+	nat.advance(1);
+	const auto released = nat.records();
+	ASSERT_EQ(released.size(), 2u);
+	EXPECT_FALSE(released[0].granted || released[1].granted);
+	EXPECT_EQ(nat.blocks().free_blocks(0), 8u);
+	EXPECT_EQ(nat.engine().subscribers().count(), 0u);
+}
+
+TEST(Pool, ABlockWhoseReleaseWaitedServesItsSubscriberAgain)
+{
+	Scene scene = small_pool(8);
+	scene.config.records = 1;
+	Nat nat(scene);
+	const Endpoint first = nat.open_udp(kA, kR1);
+	nat.advance(430);
+	const Endpoint again = nat.open_udp(kA, kR1);
+	EXPECT_EQ(first.port / 128, again.port / 128);
+	nat.records();
+	nat.advance(10);
+	EXPECT_TRUE(nat.outside(udp(endpoint(kR1), again)).sent(Side::inside));
+	EXPECT_TRUE(nat.records().empty());
+}
+
+Scene forwarded()
+{
+	Scene scene = one_address();
+	scene.pools.forwards = {{address("203.0.113.1"), 8080, IPPROTO_TCP, kVni, address("10.0.0.5"), 80},
+				{address("203.0.113.1"), 8080, IPPROTO_UDP, 200, address("10.0.0.6"), 81},
+				{address("203.0.113.1"), 443, IPPROTO_TCP, kVni, address("10.0.0.5"), 443},
+				{address("198.18.0.9"), 25, IPPROTO_TCP, kVni, address("10.0.0.5"), 25}};
+	return scene;
+}
+
+TEST(Pool, AForwardAdmitsStrangersToItsHostAndAnswersLeaveByIt)
+{
+	Nat nat(forwarded());
+	nat.open_udp("10.0.0.5:9999", kR1);  // it has been heard of
+	const Out in = nat.outside(tcp(endpoint(kR1), endpoint("203.0.113.1:8080"), kSyn));
+	ASSERT_TRUE(in.sent(Side::inside));
+	EXPECT_EQ(text(to_of(in.packet)), "10.0.0.5:80");
+	const Out out = nat.inside(tcp(endpoint("10.0.0.5:80"), endpoint(kR1), kSyn | kAck));
+	ASSERT_TRUE(out.sent(Side::outside));
+	EXPECT_EQ(text(from_of(out.packet)), "203.0.113.1:8080");
+	EXPECT_EQ(text(from_of(nat.inside(tcp(endpoint("10.0.0.5:25"), endpoint(kR1), kSyn)).packet)), "198.18.0.9:25");
+	nat.advance(10000);
+	EXPECT_TRUE(nat.outside(tcp(endpoint(kR1), endpoint("203.0.113.1:8080"), kSyn)).sent(Side::inside))
+		<< "it has no timer";
+}
+
+TEST(Pool, AForwardToAHostThatNeverSpokeIsANamedDrop)
+{
+	Nat nat(forwarded());
+	EXPECT_EQ(nat.outside(tcp(endpoint(kR1), endpoint("203.0.113.1:8080"), kSyn)).verdict.reason, VX_DROP_no_subscriber);
+	nat.open_tcp("10.0.0.5:80", "192.0.2.1:9");
+	EXPECT_TRUE(nat.outside(tcp(endpoint(kR1), endpoint("203.0.113.1:8080"), kSyn)).sent(Side::inside));
+}
+
+TEST(Pool, AForwardIsForItsProtocolOnlyAndItsPortIsNeverAllocated)
+{
+	Scene scene = forwarded();
+	scene.pools.pools[0].first_port = 8064;
+	scene.pools.pools[0].last_port = 8064 + 127;  // the block 8080 is in
+	Nat nat(scene);
+	std::set<uint16_t> used;
+	for (uint32_t i = 0; i < 127; i++)
+		used.insert(nat.open_udp(from("10.0.0.5", 2000 + i).c_str(), kR1).port);
+	EXPECT_EQ(used.size(), 127u);
+	EXPECT_EQ(used.count(8080), 0u);
+	EXPECT_EQ(nat.refusal(flow("10.0.0.5", 9000)), VX_DROP_no_block);
+	nat.inside(udp(endpoint("10.0.0.6:81"), endpoint(kR1)), 200);
+	const Out out = nat.outside(udp(endpoint("192.0.2.3:1"), endpoint("203.0.113.1:8080")));
+	ASSERT_TRUE(out.sent(Side::inside));
+	EXPECT_EQ(text(to_of(out.packet)), "10.0.0.6:81");
+	EXPECT_EQ(out.realm, 200u);
+}
+
+TEST(Pool, AForwardIsReachedByHairpin)
+{
+	Nat nat(forwarded());
+	nat.open_udp("10.0.0.5:9999", kR1);
+	const Out out = nat.inside(tcp(endpoint(kB), endpoint("203.0.113.1:8080"), kSyn), 300);
+	ASSERT_TRUE(out.sent(Side::inside));
+	EXPECT_EQ(text(to_of(out.packet)), "10.0.0.5:80");
+	const Out answer = nat.inside(tcp(endpoint("10.0.0.5:80"), from_of(out.packet), kSyn | kAck));
+	ASSERT_TRUE(answer.sent(Side::inside));
+	EXPECT_EQ(text(to_of(answer.packet)), kB);
+	EXPECT_EQ(answer.realm, 300u);
+}
+
+TEST(Pool, SpoofedSourcesAndScansHarmNoLiveSession)
+{
+	Scene scene = small_pool(16, 64);
+	Nat nat(scene);
+	const Endpoint mapped = nat.open_udp(kA, kR1);
+	for (uint32_t i = 0; i < 5000; i++)
+		nat.inside(udp({htonl(0x0a400000 + i), 5000}, endpoint(kR1)));
+	for (uint32_t port = 0; port < 65536; port += 7)
+		nat.outside(udp(endpoint("192.0.2.66:4444"), {mapped.address_be, static_cast<uint16_t>(port)}));
+	EXPECT_EQ(nat.sessions(), 16u);
+	EXPECT_TRUE(nat.outside(udp(endpoint(kR1), mapped)).sent(Side::inside));
+	EXPECT_EQ(nat.open_udp(kA, kR1), mapped);
+}
+
+TEST(Pool, OtherProtocolsAreANamedDropBothWays)
+{
+	Nat nat(one_address());
+	for (const uint8_t protocol : std::initializer_list<uint8_t>{0, 2, 47, 50, 51, 132, 255}) {
+		EXPECT_EQ(nat.refusal(other(protocol, address("10.0.0.5"), address("198.51.100.7"))), VX_DROP_protocol);
+		EXPECT_EQ(nat.outside(other(protocol, address("198.51.100.7"), address("203.0.113.1"))).verdict.reason,
+			  VX_DROP_protocol);
+	}
+}
+
+TEST(Pool, WhatIsNotForAPoolAddressIsLeftToOthers)
+{
+	Nat nat(one_address());
+	EXPECT_EQ(nat.outside(udp(endpoint(kR1), endpoint("203.0.113.2:5000"))).verdict.action, Action::pass);
+}
+
+TEST(Pool, EveryTruncationOfAPacketIsANamedDrop)
+{
+	Nat nat(one_address());
+	for (const Bytes &whole : {udp(endpoint(kA), endpoint(kR1), 8), tcp(endpoint(kA), endpoint(kR1), kSyn, 4),
+				   echo_request(endpoint(kA), address("198.51.100.7"), 8)})
+		for (size_t length = 1; length < whole.size(); length++) {
+			const int reason = nat.refusal(Bytes(whole.begin(), whole.begin() + static_cast<long>(length)));
+			EXPECT_EQ(reason, length < 20 ? VX_DROP_malformed_inner : VX_DROP_truncated);
+		}
+	EXPECT_EQ(nat.sessions(), 0u);
+}
+
+}  // namespace
+}  // namespace vx::nat::test
