@@ -94,8 +94,13 @@ export class Gateway {
   constructor(plan: DatapathPlan);
   /** Fills the spare set of tables and swaps it in with one store; resolves when the next packet sees it. null: all allowed. */
   setAllowlist(list: CompiledAllowlist | null): Promise<void>;
-  /** Replaces the static rules. vx_rule_key + vx_rule records, 12 bytes each. */
-  setRules(rules: Uint8Array): void;
+  /** Changes the list in force in place: `added` has nothing of it, `removed` is a part of it; resolves when the next
+   * packet sees it. When it fails (the tables have room for so many), nothing has changed: set the whole list. */
+  editAllowlist(added: CompiledAllowlist, removed: CompiledAllowlist): Promise<void>;
+  /** Replaces the static rules. vx_rule_key + vx_rule records, 12 bytes each. When it fails, some may have changed. */
+  setRules(rules: Uint8Array): Promise<void>;
+  /** Changes what the plan's `vnis` and `peers` were, where they were not null. When it fails, some may have changed. */
+  setFilters(vnis: Uint32Array | null, peers: Uint8Array | null): Promise<void>;
   /** Starts the exception worker, waits until routes and neighbours are known, attaches the programs. Codes: NO_NATIVE_XDP, XDP_BUSY,
    * MTU_TOO_BIG, ATTACH_FAILED, PIN_FAILED, WORKER_FAILED. */
   attach(): Attached;

@@ -79,6 +79,14 @@ std::string to_text(const uint8_t mac[6])
 	return text;
 }
 
+AllowlistTables to_allowlist(const Napi::Value &value)
+{
+	auto list = value.As<Napi::Object>();
+
+	return {bytes_of(list.Get("exact4")), bytes_of(list.Get("exact6")), bytes_of(list.Get("prefix4")),
+		bytes_of(list.Get("prefix6"))};
+}
+
 // Runs `work` on libuv's pool and settles a promise with its result. Keeps the gateway alive meanwhile.
 class Job : public Napi::AsyncWorker {
 public:
@@ -116,7 +124,9 @@ Napi::Function GatewayObject::define(Napi::Env env)
 	return DefineClass(env, "Gateway",
 			   {
 				   InstanceMethod<&GatewayObject::set_allowlist>("setAllowlist"),
+				   InstanceMethod<&GatewayObject::edit_allowlist>("editAllowlist"),
 				   InstanceMethod<&GatewayObject::set_rules>("setRules"),
+				   InstanceMethod<&GatewayObject::set_filters>("setFilters"),
 				   InstanceMethod<&GatewayObject::attach>("attach"),
 				   InstanceAccessor<&GatewayObject::counters>("counters"),
 				   InstanceMethod<&GatewayObject::drain_events>("drainEvents"),
@@ -166,14 +176,24 @@ Napi::Value GatewayObject::set_allowlist(const Napi::CallbackInfo &info)
 		return info.Env().Undefined();
 	auto tables = std::make_shared<AllowlistTables>();
 	bool everything = !info[0].IsObject();
-	if (!everything) {
-		auto list = info[0].As<Napi::Object>();
-
-		*tables = {bytes_of(list.Get("exact4")), bytes_of(list.Get("exact6")), bytes_of(list.Get("prefix4")),
-			   bytes_of(list.Get("prefix6"))};
-	}
+	if (!everything)
+		*tables = to_allowlist(info[0]);
 	auto work = [gateway = gateway_, tables, everything] {
 		return gateway->datapath().set_allowlist(everything ? nullptr : tables.get());
+	};
+	return (new Job(info.Env(), work))->start();
+}
+
+Napi::Value GatewayObject::edit_allowlist(const Napi::CallbackInfo &info)
+{
+	if (!require_gateway(info.Env()))
+		return info.Env().Undefined();
+	if (!info[0].IsObject() || !info[1].IsObject()) {
+		Napi::TypeError::New(info.Env(), "what is added and what is removed are needed").ThrowAsJavaScriptException();
+		return info.Env().Undefined();
+	}
+	auto work = [gateway = gateway_, added = to_allowlist(info[0]), removed = to_allowlist(info[1])] {
+		return gateway->datapath().edit_allowlist(added, removed);
 	};
 	return (new Job(info.Env(), work))->start();
 }
@@ -182,9 +202,25 @@ Napi::Value GatewayObject::set_rules(const Napi::CallbackInfo &info)
 {
 	if (!require_gateway(info.Env()))
 		return info.Env().Undefined();
-	if (auto set = gateway_->datapath().set_rules(records_of<Rule>(info[0])); !set)
-		to_js_error(info.Env(), set.error()).ThrowAsJavaScriptException();
-	return info.Env().Undefined();
+	auto work = [gateway = gateway_, rules = records_of<Rule>(info[0])] {
+		return gateway->datapath().set_rules(rules);
+	};
+	return (new Job(info.Env(), work))->start();
+}
+
+Napi::Value GatewayObject::set_filters(const Napi::CallbackInfo &info)
+{
+	if (!require_gateway(info.Env()))
+		return info.Env().Undefined();
+	std::optional<std::vector<uint32_t>> vnis;
+	std::optional<std::vector<vx_prefix6>> peers;
+
+	if (info[0].IsTypedArray())
+		vnis = records_of<uint32_t>(info[0]);
+	if (info[1].IsTypedArray())
+		peers = records_of<vx_prefix6>(info[1]);
+	auto work = [gateway = gateway_, vnis, peers] { return gateway->datapath().set_filters(vnis, peers); };
+	return (new Job(info.Env(), work))->start();
 }
 
 Napi::Value GatewayObject::attach(const Napi::CallbackInfo &info)

@@ -1,10 +1,11 @@
 // The XDP programs and their maps as one object: loaded, filled, attached, pinned, taken over, detached.
 //
-// Made by the gateway (native/worker/gateway.h) on Node's main thread; set_allowlist may run on a thread of libuv's
+// Made by the gateway (native/worker/gateway.h) on Node's main thread; what fills tables runs on a thread of libuv's
 // pool, one call at a time. After a kill -9 the programs stay attached through their pinned links and go on
 // forwarding; the next daemon swaps its own programs in without a gap.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -46,6 +47,12 @@ struct AllowlistTables {
 	std::vector<uint8_t> exact4, exact6, prefix4, prefix6;
 };
 
+// One of the tables in use.
+struct AllowlistTable {
+	Fd fd;
+	size_t count = 0;
+};
+
 struct Rule {
 	vx_rule_key key;
 	vx_rule value;
@@ -63,6 +70,12 @@ public:
 
 	// nullptr: everything is allowed. The new list is complete before one store puts it in force.
 	Result<void> set_allowlist(const AllowlistTables *tables);
+	// Changes the list in force, of which `added` has nothing and `removed` is a part. An error: nothing has changed
+	// (the tables had no room left, most likely), and the list has to be set as a whole.
+	Result<void> edit_allowlist(const AllowlistTables &added, const AllowlistTables &removed);
+	// Of what the programs were loaded with; what was "any" stays "any".
+	Result<void> set_filters(const std::optional<std::vector<uint32_t>> &vni_ranges,
+				 const std::optional<std::vector<vx_prefix6>> &peers);
 	Result<void> set_rules(std::span<const Rule> rules);
 	// Attaches or takes over. interface_map must have been filled.
 	Result<Attached> attach();
@@ -96,6 +109,7 @@ private:
 	void settle_slot(vx_slot &slot, uint64_t count);
 	void bump_generation();
 	void swap_allowlist(uint32_t selector);
+	uint32_t selector_of(uint32_t set) const;
 	std::string pin(const char *name) const { return pin_directory_ + "/" + name; }
 
 	struct datapath *skeleton_ = nullptr;
@@ -104,6 +118,8 @@ private:
 	vx_slot *slots_ = nullptr;
 	Fd claim_, ingress_, egress_, devmap_xmit_, redirect_err_;
 	Fd old_stats_, old_devmap_xmit_, old_redirect_err_;
+	std::array<AllowlistTable, 4> allowlist_;  // in force; empty: everything is allowed
+	std::vector<uint64_t> vnis_;               // vni_set's words
 	bool pinned_ = false;
 	std::mutex settling_;
 	std::atomic<bool> receiving_ = false;

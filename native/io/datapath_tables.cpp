@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <string>
 #include <unordered_set>
 
 #include "datapath.h"
@@ -17,47 +18,107 @@ namespace {
 
 constexpr uint32_t kPacketRingBytes = 4 << 20;
 
-template <typename Key>
-Result<Fd> make_table(bpf_map_type type, const char *name, std::span<const uint8_t> keys, uint32_t flags)
+constexpr uint32_t kBatch = 65536;  // keys a system call: a daemon that is told to stop waits for one at most
+
+// A kind of table the allowlist is made of, in the order of Datapath::allowlist_.
+struct TableKind {
+	const char *outer, *name;
+	bpf_map_type type;
+	size_t key_bytes;
+	uint32_t flags;
+	uint32_t not_empty;  // in control.epoch.allowlist
+	std::vector<uint8_t> AllowlistTables::*keys;
+};
+
+constexpr TableKind kTables[] = {
+	{"ip_allowlist", "vx_exact4", BPF_MAP_TYPE_HASH, sizeof(uint32_t), 0, VX_ALLOW_EXACT4, &AllowlistTables::exact4},
+	{"prefix_allow", "vx_prefix4", BPF_MAP_TYPE_LPM_TRIE, sizeof(vx_prefix4), BPF_F_NO_PREALLOC, VX_ALLOW_PREFIX4,
+	 &AllowlistTables::prefix4},
+	{"ip_allowlist6", "vx_exact6", BPF_MAP_TYPE_HASH, sizeof(vx_addr), 0, VX_ALLOW_EXACT6, &AllowlistTables::exact6},
+	{"prefix_allow6", "vx_prefix6", BPF_MAP_TYPE_LPM_TRIE, sizeof(vx_prefix6), BPF_F_NO_PREALLOC, VX_ALLOW_PREFIX6,
+	 &AllowlistTables::prefix6},
+};
+
+// Tables have room for edits in place; one that outgrows it is replaced with the whole list.
+constexpr uint32_t with_room(uint32_t count)
 {
-	auto count = static_cast<uint32_t>(keys.size() / sizeof(Key));
-	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = flags);
-	Fd fd(bpf_map_create(type, name, sizeof(Key), 1, std::max(count, 1u), &options));
-	std::vector<uint8_t> values(count, 1);
-	uint32_t done = count;
+	return count + std::max(count / 16, 4096u);
+}
+
+Result<Fd> make_table(const TableKind &kind, std::span<const uint8_t> keys)
+{
+	auto count = static_cast<uint32_t>(keys.size() / kind.key_bytes);
+	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = kind.flags);
+	Fd fd(bpf_map_create(kind.type, kind.name, static_cast<uint32_t>(kind.key_bytes), 1, with_room(count), &options));
+	std::vector<uint8_t> values(std::min(count, kBatch), 1);
 
 	if (!fd)
 		return kernel_error("MAP_FAILED", "create allowlist table");
-	if (count && bpf_map_update_batch(fd.get(), keys.data(), values.data(), &done, nullptr))
-		return kernel_error("MAP_FAILED", "fill allowlist table");
+	for (uint32_t at = 0; at < count; at += kBatch) {
+		uint32_t done = std::min(count - at, kBatch);
+
+		if (bpf_map_update_batch(fd.get(), keys.data() + at * kind.key_bytes, values.data(), &done, nullptr))
+			return kernel_error("MAP_FAILED", "fill allowlist table");
+	}
 	return fd;
+}
+
+// Makes `wanted` the keys of a map that XDP is using: what is new goes in before what is stale goes out.
+template <typename Key>
+bool replace_keys(int fd, std::span<const Key> wanted)
+{
+	auto text = [](const Key &key) { return std::string(reinterpret_cast<const char *>(&key), sizeof(key)); };
+	std::unordered_set<std::string> kept;
+	std::vector<Key> stale;
+	Key key, *previous = nullptr;
+	uint8_t present = 1;
+
+	for (const Key &one : wanted)
+		kept.insert(text(one));
+	for (; !bpf_map_get_next_key(fd, previous, &key); previous = &key)
+		if (!kept.contains(text(key)))
+			stale.push_back(key);
+	for (const Key &one : wanted)
+		if (bpf_map_update_elem(fd, &one, &present, 0))
+			return false;
+	for (const Key &gone : stale)
+		bpf_map_delete_elem(fd, &gone);
+	return true;
 }
 
 }  // namespace
 
 Result<void> Datapath::fill_filters(const DatapathPlan &plan)
 {
-	int vnis_fd = bpf_map__fd(skeleton_->maps.vni_set), peers_fd = bpf_map__fd(skeleton_->maps.peers);
-	uint8_t present = 1;
-
-	if (plan.vni_ranges) {
-		std::vector<uint64_t> words((1u << 24) / 64);
-		const auto &ranges = *plan.vni_ranges;
-
-		for (size_t i = 0; i + 1 < ranges.size(); i += 2)
-			for (uint32_t vni = ranges[i]; vni <= ranges[i + 1]; vni++)
-				words[vni / 64] |= 1ull << (vni % 64);
-		for (uint32_t word = 0; word < words.size(); word++)
-			if (words[word] && bpf_map_update_elem(vnis_fd, &word, &words[word], 0))
-				return kernel_error("MAP_FAILED", "fill vni_set");
-	}
-	if (plan.peers)
-		for (const vx_prefix6 &peer : *plan.peers)
-			if (bpf_map_update_elem(peers_fd, &peer, &present, 0))
-				return kernel_error("MAP_FAILED", "fill peers");
 	uint32_t first = 0, outside = static_cast<uint32_t>(outside_ifindex_);
+
 	if (bpf_map_update_elem(bpf_map__fd(skeleton_->maps.redirect_map), &first, &outside, 0))
 		return kernel_error("MAP_FAILED", "fill redirect_map");
+	return set_filters(plan.vni_ranges, plan.peers);
+}
+
+Result<void> Datapath::set_filters(const std::optional<std::vector<uint32_t>> &vni_ranges,
+				   const std::optional<std::vector<vx_prefix6>> &peers)
+{
+	int fd = bpf_map__fd(skeleton_->maps.vni_set);
+
+	if (vni_ranges) {
+		std::vector<uint64_t> words((1u << 24) / 64);
+
+		for (size_t i = 0; i + 1 < vni_ranges->size(); i += 2)
+			for (uint32_t vni = (*vni_ranges)[i]; vni <= (*vni_ranges)[i + 1]; vni++)
+				words[vni / 64] |= 1ull << (vni % 64);
+		vnis_.resize(words.size());
+		for (uint32_t word = 0; word < words.size(); word++) {
+			if (words[word] == vnis_[word])
+				continue;
+			if (bpf_map_update_elem(fd, &word, &words[word], 0))
+				return kernel_error("MAP_FAILED", "fill vni_set");
+			vnis_[word] = words[word];
+		}
+	}
+	if (peers && !replace_keys<vx_prefix6>(bpf_map__fd(skeleton_->maps.peers), *peers))
+		return kernel_error("MAP_FAILED", "fill peers");
 	return {};
 }
 
@@ -95,38 +156,84 @@ void Datapath::swap_allowlist(uint32_t selector)
 	} while (!__atomic_compare_exchange_n(word, &expected, wanted, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED));
 }
 
+// The selector of a list whose tables have these numbers of entries.
+uint32_t Datapath::selector_of(uint32_t set) const
+{
+	uint32_t selector = set | VX_ALLOW_ENFORCE;
+
+	for (size_t i = 0; i < std::size(kTables); i++)
+		if (allowlist_[i].count)
+			selector |= kTables[i].not_empty;
+	return selector;
+}
+
 Result<void> Datapath::set_allowlist(const AllowlistTables *tables)
 {
-	int outers[] = {map_fd("ip_allowlist"), map_fd("prefix_allow"), map_fd("ip_allowlist6"), map_fd("prefix_allow6")};
-	const uint32_t flags[] = {VX_ALLOW_EXACT4, VX_ALLOW_PREFIX4, VX_ALLOW_EXACT6, VX_ALLOW_PREFIX6};
-	uint32_t old_set = control()->epoch.allowlist & VX_ALLOW_SET, set = old_set ^ VX_ALLOW_SET, selector = set;
+	uint32_t old_set = control()->epoch.allowlist & VX_ALLOW_SET, set = old_set ^ VX_ALLOW_SET;
+	std::array<AllowlistTable, std::size(kTables)> made;
 
-	if (tables) {
-		Result<Fd> made[] = {
-			make_table<uint32_t>(BPF_MAP_TYPE_HASH, "vx_exact4", tables->exact4, 0),
-			make_table<vx_prefix4>(BPF_MAP_TYPE_LPM_TRIE, "vx_prefix4", tables->prefix4, BPF_F_NO_PREALLOC),
-			make_table<vx_addr>(BPF_MAP_TYPE_HASH, "vx_exact6", tables->exact6, 0),
-			make_table<vx_prefix6>(BPF_MAP_TYPE_LPM_TRIE, "vx_prefix6", tables->prefix6, BPF_F_NO_PREALLOC),
-		};
-		const bool filled[] = {!tables->exact4.empty(), !tables->prefix4.empty(), !tables->exact6.empty(),
-				       !tables->prefix6.empty()};
+	for (size_t i = 0; tables && i < std::size(kTables); i++) {
+		const auto &keys = tables->*kTables[i].keys;
+		auto table = make_table(kTables[i], keys);
 
-		selector |= VX_ALLOW_ENFORCE;
-		for (int i = 0; i < 4; i++) {
-			if (!made[i])
-				return made[i].error();
-			int fd = made[i]->get();
+		if (!table)
+			return table.error();
+		int fd = table->get();
+		if (bpf_map_update_elem(map_fd(kTables[i].outer), &set, &fd, 0))
+			return kernel_error("MAP_FAILED", "put allowlist table in place");
+		made[i] = {std::move(*table), keys.size() / kTables[i].key_bytes};
+	}
+	std::swap(allowlist_, made);
+	swap_allowlist(tables ? selector_of(set) : set);
+	wait_for_softirqs();  // nobody looks at the old tables any more
+	for (const TableKind &kind : kTables)
+		bpf_map_delete_elem(map_fd(kind.outer), &old_set);
+	return {};
+}
 
-			if (bpf_map_update_elem(outers[i], &set, &fd, 0))
-				return kernel_error("MAP_FAILED", "put allowlist table in place");
-			if (filled[i])
-				selector |= flags[i];
+// What is new goes in before what is gone goes out: an address that the list before and the list after allow is
+// allowed by the tables at every moment between. Remembered answers end with the generation.
+Result<void> Datapath::edit_allowlist(const AllowlistTables &added, const AllowlistTables &removed)
+{
+	uint32_t set = control()->epoch.allowlist & VX_ALLOW_SET;
+	uint8_t present = 1;
+
+	for (size_t i = 0; i < std::size(kTables); i++) {
+		const TableKind &kind = kTables[i];
+		const auto &keys = added.*kind.keys;
+
+		for (size_t at = 0; at < keys.size(); at += kind.key_bytes) {
+			if (!bpf_map_update_elem(allowlist_[i].fd.get(), keys.data() + at, &present, 0))
+				continue;
+			Error error = kernel_error("MAP_FAILED", "edit allowlist");
+			// Tables before this one are in whole, this one up to here.
+			for (size_t k = 0; k <= i; k++) {
+				const auto &back = added.*kTables[k].keys;
+
+				for (size_t undo = 0; undo < (k == i ? at : back.size()); undo += kTables[k].key_bytes)
+					bpf_map_delete_elem(allowlist_[k].fd.get(), back.data() + undo);
+			}
+			bump_generation();
+			return error;
 		}
 	}
-	swap_allowlist(selector);
-	wait_for_softirqs();  // nobody looks at the old tables any more
-	for (int outer : outers)
-		bpf_map_delete_elem(outer, &old_set);
+	// Nobody goes on who looked for an address in one table before it was put there, and looks in the next one after it
+	// was taken away there.
+	auto anything = [](const AllowlistTables &tables) {
+		return std::ranges::any_of(kTables, [&](const TableKind &kind) { return !(tables.*kind.keys).empty(); });
+	};
+	if (anything(added) && anything(removed))
+		wait_for_softirqs();
+	for (size_t i = 0; i < std::size(kTables); i++) {
+		const TableKind &kind = kTables[i];
+		const auto &keys = removed.*kind.keys;
+
+		for (size_t at = 0; at < keys.size(); at += kind.key_bytes)
+			bpf_map_delete_elem(allowlist_[i].fd.get(), keys.data() + at);
+		allowlist_[i].count += (added.*kind.keys).size() / kind.key_bytes;
+		allowlist_[i].count -= keys.size() / kind.key_bytes;
+	}
+	swap_allowlist(selector_of(set));
 	return {};
 }
 

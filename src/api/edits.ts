@@ -2,9 +2,7 @@
 import {
   add,
   allowedBy,
-  difference,
   fromCompiled,
-  listed,
   nothingAllowed,
   parseEntries,
   remove,
@@ -12,10 +10,10 @@ import {
 } from "../pipeline/allowlist/edit.js";
 import { parseEntry } from "../pipeline/allowlist/entry.js";
 import type { AllowlistLoader } from "../pipeline/allowlist/load.js";
-import { texts } from "../pipeline/allowlist/table.js";
-import { VxpipeError } from "../pipeline/errors.js";
+import { VxpipeError, type Problem } from "../pipeline/errors.js";
 import { addRule, parseRule, parseRuleKey, removeRule } from "../pipeline/rules.js";
 import type { Runtime } from "../pipeline/runtime.js";
+import type { ImportProgress } from "./import-progress.js";
 
 /** Without an allowlist section only --enforce makes a list of what is open to all. */
 function enforced(list: Allowlist | null, enforce: boolean): Allowlist {
@@ -77,27 +75,53 @@ export interface Imported {
   added: number;
   removed: number;
   total: number;
+  /** Entries that stood in the file again, and those that a prefix of it covers. */
+  duplicates: number;
+  covered: number;
+  /** Wrong entries that were left out; the first of them by place. */
+  skippedCount: number;
+  skipped: Problem[];
   warnings: string[];
 }
 
+export interface ImportOptions {
+  name: string;
+  dryRun: boolean;
+  enforce: boolean;
+  skipInvalid: boolean;
+}
+
+/** Replaces the whole list. `progress` is kept up to date for those who ask meanwhile. */
 export async function importAllowlist(
   runtime: Runtime,
   loader: AllowlistLoader,
   text: Uint8Array,
-  options: { name: string; dryRun: boolean; enforce: boolean },
+  options: ImportOptions,
+  progress: ImportProgress,
 ): Promise<Imported> {
   enforced(runtime.plan.allowlist, options.enforce);
-  const compiled = await loader.fromText(text, options.name);
+  progress.at("reading", 0, text.byteLength);
+  const compiled = await loader.fromText(text, options.name, {
+    skipInvalid: options.skipInvalid,
+    progress: (bytes) => progress.at("reading", bytes),
+  });
   const allowlist = fromCompiled(compiled);
   let change = { added: 0, removed: 0 };
-  if (options.dryRun) change = difference(runtime.plan.allowlist ?? nothingAllowed, allowlist);
+  const compare = async (old: Allowlist): Promise<void> => {
+    progress.at("comparing", 0, allowlist.count);
+    change = await loader.difference(old.entries, allowlist.entries);
+  };
+  if (options.dryRun) await compare(runtime.plan.allowlist ?? nothingAllowed);
   else {
-    await runtime.change((plan) => {
-      change = difference(enforced(plan.allowlist, options.enforce), allowlist);
+    await runtime.change(async (plan) => {
+      await compare(enforced(plan.allowlist, options.enforce));
+      progress.at("filling", 0, allowlist.count);
       return { ...plan, allowlist };
     }, `allowlist import ${options.name}`);
   }
-  return { dryRun: options.dryRun, ...change, total: allowlist.count, warnings: compiled.warnings };
+  const { duplicates, covered, skipped, skippedCount, warnings } = compiled;
+  const found = { duplicates, covered, skippedCount, skipped, warnings };
+  return { dryRun: options.dryRun, ...change, total: allowlist.count, ...found };
 }
 
 export function testAddress(
@@ -108,25 +132,8 @@ export function testAddress(
   if (typeof entry === "string") throw new VxpipeError("ADDRESS_INVALID", entry);
   const list = runtime.plan.allowlist;
   if (list === null) return { address, allowed: true, by: null };
-  const by = listed(list, entry) ? address : allowedBy(list, entry);
+  const by = allowedBy(list, entry);
   return { address, allowed: by !== null, by };
-}
-
-/** The list as JSON text, a piece at a time: it may have millions of entries. */
-export function* listJson(runtime: Runtime): Generator<string> {
-  const { allowlist, match } = runtime.plan;
-  const total = allowlist?.count ?? 0;
-  yield `{"enforced":${allowlist !== null},"match":"${match}","total":${total},"entries":[`;
-  let piece: string[] = [];
-  let first = true;
-  for (const text of allowlist === null ? [] : texts(allowlist.entries)) {
-    piece.push(`"${text}"`);
-    if (piece.length < 4096) continue;
-    yield (first ? "" : ",") + piece.join(",");
-    first = false;
-    piece = [];
-  }
-  yield `${first || piece.length === 0 ? "" : ","}${piece.join(",")}]}`;
 }
 
 export async function putRule(runtime: Runtime, body: object): Promise<{ rule: object; added: boolean }> {

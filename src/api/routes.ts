@@ -11,15 +11,19 @@ import {
   clearAllowlist,
   deleteRule,
   importAllowlist,
-  listJson,
+  type Imported,
   putRule,
   removeEntries,
   testAddress,
 } from "./edits.js";
+import type { Imports } from "./import-progress.js";
+import { listJson } from "./list-json.js";
+import { receive } from "./receive.js";
 
 export interface Served {
   runtime: Runtime;
   loader: AllowlistLoader;
+  imports: Imports;
   metrics: Registry;
   version: string;
 }
@@ -47,30 +51,22 @@ export function addRoutes(server: FastifyInstance, served: Served, mayChange: bo
   server.get("/api/v1/rules", () => ({ rules: runtime.plan.rules }));
   server.get("/api/v1/events", () => ({ events: runtime.events.list() }));
   server.get("/api/v1/allowlist", (_request, reply) => {
-    return reply.type("application/json").send(Readable.from(listJson(runtime)));
+    return reply.type("application/json").send(Readable.from(listJson(runtime.plan)));
   });
+  server.get("/api/v1/allowlist/imports", () => ({ imports: served.imports.list() }));
   server.get("/api/v1/allowlist/test", (request) => testAddress(runtime, query(request, "address")));
   addChanges(server, served, mayChange);
 }
 
-function addChanges(server: FastifyInstance, { runtime, loader }: Served, mayChange: boolean): void {
+function addChanges(server: FastifyInstance, served: Served, mayChange: boolean): void {
+  const { runtime } = served;
   const guard = (): Promise<void> => {
     if (mayChange) return Promise.resolve();
     return Promise.reject(new VxpipeError("NOT_FROM_HERE", "this address is for reading only"));
   };
-  server.addContentTypeParser("application/octet-stream", { parseAs: "buffer" }, (_request, body, done) =>
-    done(null, body),
-  );
-  server.put("/api/v1/allowlist", { onRequest: guard, bodyLimit: allowlistBytesMax }, (request) => {
-    if (!Buffer.isBuffer(request.body))
-      throw new VxpipeError("REQUEST_INVALID", "the list comes as application/octet-stream");
-    const options = {
-      name: query(request, "name"),
-      dryRun: flag(request, "dryRun"),
-      enforce: flag(request, "enforce"),
-    };
-    return importAllowlist(runtime, loader, request.body, options);
-  });
+  // Read by the handler itself, as it comes.
+  server.addContentTypeParser("application/octet-stream", (_request, body, done) => done(null, body));
+  server.put("/api/v1/allowlist", { onRequest: guard }, (request) => importList(request, served));
   server.delete("/api/v1/allowlist", { onRequest: guard }, (request) =>
     clearAllowlist(runtime, flag(request, "enforce")),
   );
@@ -82,6 +78,30 @@ function addChanges(server: FastifyInstance, { runtime, loader }: Served, mayCha
   );
   server.post("/api/v1/rules", { onRequest: guard }, (request) => putRule(runtime, objectOf(request.body)));
   server.delete("/api/v1/rules", { onRequest: guard }, (request) => deleteRule(runtime, objectOf(request.query)));
+}
+
+async function importList(request: FastifyRequest, { runtime, loader, imports }: Served): Promise<Imported> {
+  if (!(request.body instanceof Readable))
+    throw new VxpipeError("REQUEST_INVALID", "the list comes as application/octet-stream");
+  const options = {
+    name: query(request, "name"),
+    dryRun: flag(request, "dryRun"),
+    enforce: flag(request, "enforce"),
+    skipInvalid: flag(request, "skipInvalid"),
+  };
+  const length = request.headers["content-length"];
+  const expected = length === undefined ? null : Number(length);
+  // Whoever asks for an import may name it, to ask how far it is.
+  const given = objectOf(request.query)["id"];
+  const id = typeof given === "string" && given !== "" ? given : request.id;
+  const progress = imports.start(id);
+  try {
+    progress.at("receiving", 0, expected ?? 0);
+    const text = await receive(request.body, expected, allowlistBytesMax, (bytes) => progress.at("receiving", bytes));
+    return await importAllowlist(runtime, loader, text, options, progress);
+  } finally {
+    imports.end(id);
+  }
 }
 
 function requestError(error: unknown): VxpipeError {

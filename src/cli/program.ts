@@ -120,9 +120,13 @@ function addAllowlist(program: Command, leaf: Leaf, socketOf: (command: Command)
   leaf(parent, "import <file>", "replace the whole list")
     .option("--dry-run", "only say what would change", false)
     .option("--enforce", enforce, false)
-    .action((file: string, options: { dryRun: boolean; enforce: boolean }, command: Command) =>
-      allowlist.load(socketOf(command), format, file, { dryRun: options.dryRun, enforce: options.enforce }),
-    );
+    .option("--skip-invalid", "leave out entries that are wrong, instead of refusing the file", false)
+    .option("--progress", "show how far it is, also where standard error is no terminal", false)
+    .action((file: string, options: allowlist.LoadOptions, command: Command) => {
+      const { dryRun, skipInvalid, progress } = options;
+      const chosen = { dryRun, enforce: options.enforce, skipInvalid, progress };
+      return allowlist.load(socketOf(command), format, file, chosen);
+    });
   leaf(parent, "add <ip...>", "add addresses or prefixes")
     .option("--enforce", enforce, false)
     .action((entries: string[], options: { enforce: boolean }, command: Command) =>

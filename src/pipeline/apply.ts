@@ -5,7 +5,7 @@ import { join } from "node:path";
 import type { Attached, Gateway } from "xdp-socket";
 import { readHostCpus, readInterfaceCpus } from "../injector/cpu-facts.js";
 import { placeWorkers, type WorkerPlaces } from "../injector/placement.js";
-import type { Allowlist } from "./allowlist/edit.js";
+import type { Allowlist, Delta } from "./allowlist/edit.js";
 import { VxpipeError } from "./errors.js";
 import { fromNative, type Native } from "./native.js";
 import { slotsBytes } from "./observe.js";
@@ -36,33 +36,33 @@ export class Applier {
     return this.made !== null;
   }
 
-  /** Keys that only a restart brings into effect. */
-  async apply(actions: readonly Action[]): Promise<readonly string[]> {
-    const restart: string[] = [];
-    for (const action of actions) {
-      try {
-        if (action.do === "needsRestart") restart.push(...action.keys);
-        else await this.execute(action);
-      } catch (error) {
-        throw fromNative(error);
-      }
+  async apply(action: Action): Promise<void> {
+    try {
+      await this.execute(action);
+    } catch (error) {
+      throw fromNative(error);
     }
-    return restart;
   }
 
-  private async execute(action: Exclude<Action, { do: "needsRestart" }>): Promise<void> {
+  private async execute(action: Action): Promise<void> {
     switch (action.do) {
       case "create":
         return this.create(action.datapath);
       case "setAllowlist":
         return this.setAllowlist(action.allowlist);
+      case "editAllowlist":
+        return this.editAllowlist(action.allowlist, action.delta);
       case "setRules":
         return this.gateway.setRules(compileRules(action.rules));
+      case "setFilters":
+        return this.gateway.setFilters(action.vnis, action.peers);
       case "attach":
         this.attached = this.gateway.attach();
         return;
       case "setLogLevel":
         return this.setLogLevel(action.level);
+      case "needsRestart":
+        return;
     }
   }
 
@@ -102,6 +102,15 @@ export class Applier {
 
   private setAllowlist(allowlist: Allowlist | null): Promise<void> {
     return this.gateway.setAllowlist(allowlist === null ? null : allowlist.compiled);
+  }
+
+  private async editAllowlist(allowlist: Allowlist, { added, removed }: Delta): Promise<void> {
+    try {
+      await this.gateway.editAllowlist(added, removed);
+    } catch {
+      // The tables have room for so many edits; then larger ones take their place.
+      await this.setAllowlist(allowlist);
+    }
   }
 
   private ifindexes(inside: string, outside: string): [number, number] {

@@ -12,7 +12,7 @@ import { ledgerFaults, slotsBytes } from "./observe.js";
 import type { Plan } from "./plan.js";
 import { preflight } from "./preflight.js";
 import { dropPrivileges } from "./privileges.js";
-import { Runtime } from "./runtime.js";
+import { Runtime, type Coming } from "./runtime.js";
 import type { Statistics } from "./statistics.js";
 
 const reloadPatienceMs = 2000;
@@ -125,10 +125,17 @@ export class Lifecycle {
     try {
       const warn = (message: string): void => events.emit("allowlist_warning", message);
       const wanted = await loadPlan(file, this.loader, warn);
-      const restart = await this.runtime.change(() => wanted, null);
-      const edits = this.runtime.takeEdits();
-      if (edits.length > 0) {
-        events.emit("reload_dropped_edits", `dropped edits made at run time: ${edits.join("; ")}`, { edits });
+      let coming: Coming = { actions: [], restart: [], dropped: [] };
+      await this.runtime.reload(wanted, (plan) => {
+        coming = plan;
+        const detail = plan.actions.length === 0 ? "nothing changes" : plan.actions.join("; ");
+        events.emit("reload_plan", detail, { actions: plan.actions });
+        return true;
+      });
+      const { dropped, restart } = coming;
+      if (dropped.length > 0) {
+        const detail = `dropped edits made at run time: ${dropped.join("; ")}`;
+        events.emit("reload_dropped_edits", detail, { edits: dropped });
       }
       if (restart.length > 0) {
         events.emit("restart_needed", `changes that need a restart: ${restart.join(", ")}`, { keys: restart });

@@ -3,7 +3,8 @@
 // at run time, on the main thread.
 import { vxPrefix6 } from "./abi.gen.js";
 import type { DatapathPlan } from "xdp-socket";
-import type { Allowlist } from "./allowlist/edit.js";
+import type { Allowlist, Delta } from "./allowlist/edit.js";
+import { sameTables } from "./allowlist/table.js";
 import type { AllowlistMatch, Config, StaticRule } from "./config/config.js";
 import { parseAddress, parseMac, parsePrefix, parseVniRange } from "./config/formats.js";
 
@@ -28,8 +29,12 @@ export interface Plan {
 
 export type Action =
   | { do: "create"; datapath: Datapath }
+  /** The kernel's tables are made anew and swapped in. */
   | { do: "setAllowlist"; allowlist: Allowlist | null }
+  /** The kernel's tables are changed in place. */
+  | { do: "editAllowlist"; allowlist: Allowlist; delta: Delta }
   | { do: "setRules"; rules: readonly StaticRule[] }
+  | { do: "setFilters"; vnis: Uint32Array | null; peers: Uint8Array | null }
   | { do: "attach" }
   | { do: "setLogLevel"; level: string }
   /** Nothing is done about these: they take effect when the daemon starts again. */
@@ -109,14 +114,105 @@ export function plan(old: Plan | null, wanted: Plan): Action[] {
     ];
   }
   const actions: Action[] = [];
-  if (old.allowlist?.digest !== wanted.allowlist?.digest) {
-    actions.push({ do: "setAllowlist", allowlist: wanted.allowlist });
+  const allowlist = allowlistAction(old.allowlist, wanted.allowlist);
+  if (allowlist !== null) actions.push(allowlist);
+  if (old.rules !== wanted.rules && ruleText(old.rules) !== ruleText(wanted.rules)) {
+    actions.push({ do: "setRules", rules: wanted.rules });
   }
-  if (ruleText(old.rules) !== ruleText(wanted.rules)) actions.push({ do: "setRules", rules: wanted.rules });
+  const filters = filtersAction(old.datapath, wanted.datapath);
+  if (filters !== null) actions.push(filters);
   if (old.logLevel !== wanted.logLevel) actions.push({ do: "setLogLevel", level: wanted.logLevel });
-  const keys = restartKeys(old, wanted);
+  const keys = restartKeys(actions.reduce(after, old), wanted);
   if (keys.length > 0) actions.push({ do: "needsRestart", keys });
   return actions;
+}
+
+function allowlistAction(old: Allowlist | null, wanted: Allowlist | null): Action | null {
+  if (old === wanted) return null;
+  if (old === null || wanted === null) return { do: "setAllowlist", allowlist: wanted };
+  if (sameTables(old.compiled, wanted.compiled)) return null;
+  const { delta } = wanted;
+  if (delta !== null && delta.from === old.id) return { do: "editAllowlist", allowlist: wanted, delta };
+  return { do: "setAllowlist", allowlist: wanted };
+}
+
+/** Tunnels are filtered by maps where the programs were loaded to look into them; else only a restart helps. */
+function filtersAction(old: Datapath, wanted: Datapath): Action | null {
+  const vnis = old.vnis === null ? null : wanted.vnis;
+  const peers = old.peers === null ? null : wanted.peers;
+  const changed = (vnis !== null && differs(old.vnis, vnis)) || (peers !== null && differs(old.peers, peers));
+  return changed ? { do: "setFilters", vnis, peers } : null;
+}
+
+/** The plan in force when an action of `plan` has been done. */
+export function after(now: Plan, action: Action): Plan {
+  switch (action.do) {
+    case "setAllowlist":
+    case "editAllowlist":
+      return { ...now, allowlist: action.allowlist };
+    case "setRules":
+      return { ...now, rules: action.rules };
+    case "setFilters": {
+      const { datapath } = now;
+      const [vnis, peers] = [action.vnis ?? datapath.vnis, action.peers ?? datapath.peers];
+      return { ...now, datapath: { ...datapath, vnis, peers } };
+    }
+    case "setLogLevel":
+      return { ...now, logLevel: action.level };
+    case "create":
+    case "attach":
+    case "needsRestart":
+      return now;
+  }
+}
+
+/** What takes an action back that led away from `old`; null: there is nothing to take back. */
+export function undo(old: Plan, action: Action): Action | null {
+  switch (action.do) {
+    case "setAllowlist":
+      return { do: "setAllowlist", allowlist: old.allowlist };
+    case "editAllowlist": {
+      const { added, removed } = action.delta;
+      const delta = { from: action.allowlist.id, added: removed, removed: added };
+      return old.allowlist === null ? null : { do: "editAllowlist", allowlist: old.allowlist, delta };
+    }
+    case "setRules":
+      return { do: "setRules", rules: old.rules };
+    case "setFilters":
+      return { do: "setFilters", vnis: old.datapath.vnis, peers: old.datapath.peers };
+    case "setLogLevel":
+      return { do: "setLogLevel", level: old.logLevel };
+    case "create":
+    case "attach":
+    case "needsRestart":
+      return null;
+  }
+}
+
+/** What a list of actions does, for people, before it is done. */
+export function describe(old: Plan, actions: readonly Action[]): string[] {
+  return actions.map((action) => {
+    switch (action.do) {
+      case "setAllowlist":
+      case "editAllowlist":
+        return `allowlist: ${listText(old.allowlist)} become ${listText(action.allowlist)}, in place`;
+      case "setRules":
+        return `nat.destination: ${old.rules.length} rules become ${action.rules.length}, in place`;
+      case "setFilters":
+        return "inside.vxlan: vnis and peers change in place";
+      case "setLogLevel":
+        return `log.level: ${old.logLevel} becomes ${action.level}`;
+      case "needsRestart":
+        return `only a restart changes ${action.keys.join(", ")}: left as before`;
+      case "create":
+      case "attach":
+        return action.do;
+    }
+  });
+}
+
+function listText(list: Allowlist | null): string {
+  return list === null ? "all addresses" : `${list.count} entries`;
 }
 
 function ruleText(rules: readonly StaticRule[]): string {
@@ -144,9 +240,12 @@ const keyOf: Record<keyof Datapath, string> = {
   worker: "workers",
 };
 
+function differs(a: unknown, b: unknown): boolean {
+  return JSON.stringify(a) !== JSON.stringify(b);
+}
+
 /** Configuration keys whose change only a restart brings into effect. */
 function restartKeys(old: Plan, wanted: Plan): string[] {
-  const differs = (a: unknown, b: unknown): boolean => JSON.stringify(a) !== JSON.stringify(b);
   const fields = Object.keys(keyOf) as (keyof Datapath)[];
   const keys = fields
     .filter((field) => differs(old.datapath[field], wanted.datapath[field]))

@@ -5,7 +5,8 @@ import type { Applier } from "./apply.js";
 import { VxpipeError } from "./errors.js";
 import { isEventName, type EventLog } from "./events.js";
 import { readCounters, slotsBytes, type Reading } from "./observe.js";
-import { plan, type Plan } from "./plan.js";
+import { after, describe, plan, undo, type Action, type Plan } from "./plan.js";
+import { UnsavedEdits } from "./unsaved-edits.js";
 import { statisticsOf, type Statistics, type Timed } from "./statistics.js";
 import { Watchdog, type Stall } from "./watchdog.js";
 
@@ -15,8 +16,14 @@ const unreportedAdvice =
   "the kernel does not report the fate of every redirected packet: tracing programs are left out on this host. " +
   "Such packets are counted like the last one reported; see the counter unreported";
 
-/** The latest edits are named when a reload drops them. */
-const editsMax = 100;
+/** What a reload is about to do. */
+export interface Coming {
+  actions: readonly string[];
+  /** Keys that only a restart brings into effect: they are left as before. */
+  restart: readonly string[];
+  /** Edits made at run time that go. */
+  dropped: readonly string[];
+}
 
 export class Runtime {
   phase: Phase = "starting";
@@ -26,7 +33,8 @@ export class Runtime {
   private final: Reading | null = null;
   private readonly watchdog = new Watchdog();
   private turn: Promise<unknown> = Promise.resolve();
-  private edits: string[] = [];
+  /** Edits made at run time since the last load that are not in the files. */
+  readonly unsaved = new UnsavedEdits();
   private settling = false;
   private warned = false;
   readonly started = performance.now();
@@ -45,38 +53,76 @@ export class Runtime {
 
   /** Brings the first plan into effect. */
   async start(wanted: Plan): Promise<void> {
-    await this.applier.apply(plan(null, wanted));
+    for (const action of plan(null, wanted)) await this.applier.apply(action);
     this.wanted = wanted;
     this.phase = "running";
     this.tick();
   }
 
-  /** Edits and reloads take turns; each sees the plan its predecessor left. Returns keys that need a restart. */
-  change(edit: (plan: Plan) => Plan | Promise<Plan>, what: string | null): Promise<readonly string[]> {
-    const next = this.turn.then(async () => {
-      if (this.phase !== "running") throw new VxpipeError("DAEMON_STARTING", `the daemon is ${this.phase}`);
+  /** An edit: takes its turn, and sees the plan that the one before it left. `what` it was is told by a reload that
+   * drops it; null: it has been saved. */
+  change(edit: (plan: Plan) => Plan | Promise<Plan>, what: string | null): Promise<void> {
+    return this.inTurn(async () => {
       const old = this.plan;
-      const wanted = await edit(old);
-      const restart = await this.applier.apply(plan(old, wanted));
-      // What needs a restart is not in force.
-      this.wanted = { ...old, allowlist: wanted.allowlist, rules: wanted.rules, logLevel: wanted.logLevel };
-      if (what !== null) this.noteEdit(what);
-      return restart;
+      await this.transition(old, await edit(old));
+      if (what !== null) this.unsaved.note(what);
+    });
+  }
+
+  /** A reload: takes its turn like an edit. `announce` is told beforehand what is coming; false: do none of it. */
+  reload(wanted: Plan, announce: (coming: Coming) => boolean): Promise<void> {
+    return this.inTurn(async () => {
+      const old = this.plan;
+      const actions = plan(old, wanted);
+      const restart = actions.flatMap((action) => (action.do === "needsRestart" ? action.keys : []));
+      if (!announce({ actions: describe(old, actions), restart, dropped: this.unsaved.list() })) return;
+      await this.transition(old, wanted);
+      this.unsaved.clear();
+    });
+  }
+
+  private inTurn<Value>(work: () => Promise<Value>): Promise<Value> {
+    const next = this.turn.then(() => {
+      if (this.phase !== "running") throw new VxpipeError("DAEMON_STARTING", `the daemon is ${this.phase}`);
+      return work();
     });
     this.turn = next.catch(() => undefined);
     return next;
   }
 
-  private noteEdit(what: string): void {
-    this.edits.push(what.length > 200 ? `${what.slice(0, 197)}...` : what);
-    if (this.edits.length > editsMax) this.edits.shift();
+  /** All of it, or, when something fails, nothing: what has been done is taken back. */
+  private async transition(old: Plan, wanted: Plan): Promise<void> {
+    const actions = plan(old, wanted);
+    const done: Action[] = [];
+    try {
+      for (const action of actions) {
+        done.push(action);
+        await this.applier.apply(action);
+      }
+    } catch (error) {
+      await this.goBack(old, done);
+      throw error;
+    }
+    // What needs a restart is not in force. A list may differ in what the kernel does not see, such as its organizations.
+    this.wanted = { ...actions.reduce(after, old), allowlist: wanted.allowlist, rules: wanted.rules };
   }
 
-  /** Edits made at run time since the last load; a reload drops them. */
-  takeEdits(): readonly string[] {
-    const edits = this.edits;
-    this.edits = [];
-    return edits;
+  /** The last one done is the one that failed: a list is set whole or not at all, the others may be half done. */
+  private async goBack(old: Plan, done: readonly Action[]): Promise<void> {
+    const failed = done.at(-1);
+    const whole = failed?.do === "setAllowlist" || failed?.do === "editAllowlist";
+    const stays = whole ? done.slice(0, -1) : [...done];
+    while (stays.length > 0) {
+      const back = undo(old, stays.at(-1) as Action);
+      try {
+        if (back !== null) await this.applier.apply(back);
+      } catch (error) {
+        this.events.emit("rollback_failed", error instanceof Error ? error.message : String(error));
+        break;
+      }
+      stays.pop();
+    }
+    this.wanted = stays.reduce(after, old);
   }
 
   reading(): Reading {

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import { fastify, type FastifyInstance, type InjectOptions } from "fastify";
+import { Imports } from "../../src/api/import-progress.js";
 import { addRoutes } from "../../src/api/routes.js";
 import { vxCounters, vxSlot } from "../../src/pipeline/abi.gen.js";
 import { AllowlistLoader } from "../../src/pipeline/allowlist/load.js";
@@ -32,7 +33,8 @@ async function running(t: TestContext, extra = "allowlist:\n", mayChange = true)
   await runtime.start(planOf(config, config.allowlist === undefined ? null : nothingAllowed));
   const loader = new AllowlistLoader();
   const server = fastify();
-  addRoutes(server, { runtime, loader, metrics: makeMetrics(runtime, "1.2.3"), version: "1.2.3" }, mayChange);
+  const served = { runtime, loader, imports: new Imports(), metrics: makeMetrics(runtime, "1.2.3"), version: "1.2.3" };
+  addRoutes(server, served, mayChange);
   t.after(async () => {
     await server.close();
     await loader.close();
@@ -66,7 +68,7 @@ test("added addresses reach the packet path before the answer", async (t) => {
   assert.deepEqual(exact4(gateway), [192, 0, 2, 1]);
   assert.deepEqual(await ask({ url: "/api/v1/allowlist" }), [
     200,
-    { enforced: true, match: "either", total: 2, entries: ["192.0.2.1", "10.0.0.0/8"] },
+    { enforced: true, match: "either", total: 2, entries: ["192.0.2.1", "10.0.0.0/8"], organizations: [] },
   ]);
   assert.deepEqual(await ask({ url: "/api/v1/allowlist/test?address=10.9.9.9" }), [
     200,
@@ -121,7 +123,8 @@ test("an import replaces the list, a dry run does not", async (t) => {
       headers: { "content-type": "application/octet-stream" },
       payload,
     });
-  const change = { added: 2, removed: 1, total: 2, warnings: [] };
+  const found = { duplicates: 0, covered: 0, skippedCount: 0, skipped: [], warnings: [] };
+  const change = { added: 2, removed: 1, total: 2, ...found };
   assert.deepEqual(await put("&dryRun=true", "192.0.2.1\n192.0.2.2\n"), [200, { dryRun: true, ...change }]);
   assert.deepEqual(exact4(gateway), [192, 0, 2, 9]);
   assert.deepEqual(await put("", "192.0.2.1\n192.0.2.2\n"), [200, { dryRun: false, ...change }]);

@@ -1,6 +1,8 @@
 // The addon's seam, kept in memory: for tests of what stands above it, without a kernel.
+import assert from "node:assert/strict";
 import { setImmediate } from "node:timers/promises";
 import type { Attached, CompiledAllowlist, DatapathPlan, NativeEvent, Snapshot } from "xdp-socket";
+import { empty, shapes, sortTable, tableNames } from "../../src/pipeline/allowlist/table.js";
 import type { Native } from "../../src/pipeline/native.js";
 import { slotsBytes } from "../../src/pipeline/observe.js";
 import { vxSlot } from "../../src/pipeline/abi.gen.js";
@@ -9,6 +11,9 @@ export class SimulatedGateway {
   readonly calls: string[] = [];
   allowlist: CompiledAllowlist | null = null;
   rules = new Uint8Array();
+  filters: { vnis: Uint32Array | null; peers: Uint8Array | null } | null = null;
+  /** Calls that fail the next time. */
+  readonly failing = new Set<string>();
   counters = new ArrayBuffer(slotsBytes);
   events: NativeEvent[] = [];
   state: Snapshot = {
@@ -28,12 +33,31 @@ export class SimulatedGateway {
     this.calls.push("setAllowlist");
     // The real one fills kernel tables on another thread: others get their turn meanwhile.
     await setImmediate();
+    if (this.failing.delete("setAllowlist")) throw nativeError("MAP_FAILED");
     this.allowlist = list;
   }
 
-  setRules(rules: Uint8Array): void {
+  async editAllowlist(added: CompiledAllowlist, removed: CompiledAllowlist): Promise<void> {
+    this.calls.push("editAllowlist");
+    await setImmediate();
+    if (this.failing.delete("editAllowlist")) throw nativeError("MAP_FAILED");
+    const list = this.allowlist ?? assert.fail("no list is in force");
+    this.allowlist = changed(list, added, removed);
+  }
+
+  async setRules(rules: Uint8Array): Promise<void> {
     this.calls.push("setRules");
+    await setImmediate();
     this.rules = new Uint8Array(rules);
+    // As the real one: a failure may leave some of it changed.
+    if (this.failing.delete("setRules")) throw nativeError("MAP_FAILED");
+  }
+
+  async setFilters(vnis: Uint32Array | null, peers: Uint8Array | null): Promise<void> {
+    this.calls.push("setFilters");
+    await setImmediate();
+    this.filters = { vnis, peers };
+    if (this.failing.delete("setFilters")) throw nativeError("MAP_FAILED");
   }
 
   attach(): Attached {
@@ -67,6 +91,36 @@ export class SimulatedGateway {
     const at = slot * vxSlot.bytes + offset;
     view.setBigUint64(at, view.getBigUint64(at, true) + BigInt(value), true);
   }
+}
+
+function nativeError(code: string): Error {
+  return Object.assign(new Error("simulated"), { code, op: "simulated", errno: 7, detail: "" });
+}
+
+/** As the kernel's tables are changed: what is added is new to them, what is removed was in them. */
+export function changed(
+  list: CompiledAllowlist,
+  added: CompiledAllowlist,
+  removed: CompiledAllowlist,
+): CompiledAllowlist {
+  const result = empty();
+  for (const name of tableNames) {
+    const { bytes } = shapes[name];
+    const records = new Set(recordsOf(list[name], bytes));
+    for (const record of recordsOf(added[name], bytes)) {
+      assert.ok(!records.has(record), `${name} has it already`);
+      records.add(record);
+    }
+    for (const record of recordsOf(removed[name], bytes)) assert.ok(records.delete(record), `${name} does not have it`);
+    result[name] = sortTable(name, Buffer.from([...records].join(""), "hex"));
+  }
+  return result;
+}
+
+function recordsOf(table: Uint8Array, bytes: number): string[] {
+  return Array.from({ length: table.length / bytes }, (_, index) =>
+    Buffer.from(table.subarray(index * bytes, (index + 1) * bytes)).toString("hex"),
+  );
 }
 
 export interface Simulation {

@@ -1,24 +1,38 @@
 // `vxpipe allowlist ...`: looks at and edits the running gateway's list. Main thread.
+import { randomUUID } from "node:crypto";
 import type { Imported } from "../../api/edits.js";
-import { allowlistBytesMax } from "../../pipeline/allowlist/load.js";
-import { systemReason, VxpipeError } from "../../pipeline/errors.js";
+import { allowlistBytesMax, tooLarge } from "../../pipeline/allowlist/load.js";
+import { printable, problemLine, systemReason, VxpipeError } from "../../pipeline/errors.js";
 import { readBounded } from "../../pipeline/read-file.js";
 import { ask, parameters } from "../client.js";
 import { note, print, type Format } from "../output.js";
+import { withProgress } from "../progress.js";
 
 export interface Listed {
   enforced: boolean;
   match: string;
   total: number;
   entries: string[];
+  /** Who lists them, as far as the list says. */
+  organizations: { name: string; ips: string[] }[];
 }
 
 export async function list(socket: string, format: Format): Promise<void> {
   const listed = await ask<Listed>(socket, "/api/v1/allowlist");
   if (!listed.enforced) note(format, "no allowlist is in force: every address is allowed");
-  // As text it is a file that `import` takes.
-  const head = `# ${listed.total} entries, match ${listed.match}`;
-  print(format, listed, () => [head, ...listed.entries].join("\n"));
+  print(format, listed, () => listText(listed));
+}
+
+/** A file that `import` takes. */
+function listText({ total, match, entries, organizations }: Listed): string {
+  const owners = new Map<string, string[]>();
+  for (const { name, ips } of organizations)
+    for (const entry of ips) owners.set(entry, [...(owners.get(entry) ?? []), name]);
+  const lines = entries.map((entry) => {
+    const names = owners.get(entry);
+    return names === undefined ? entry : `${entry}  # ${printable(names.join(", "))}`;
+  });
+  return [`# ${total} entries, match ${match}`, ...lines].join("\n");
 }
 
 /** Exit code: 0 allowed, 3 not. */
@@ -31,28 +45,41 @@ export async function test(socket: string, format: Format, address: string): Pro
   print(format, result, () => `${address} is allowed: ${why}`);
 }
 
-export async function load(
-  socket: string,
-  format: Format,
-  file: string,
-  options: { dryRun: boolean; enforce: boolean },
-): Promise<void> {
+export interface LoadOptions {
+  dryRun: boolean;
+  enforce: boolean;
+  skipInvalid: boolean;
+  progress: boolean;
+}
+
+export async function load(socket: string, format: Format, file: string, options: LoadOptions): Promise<void> {
   let bytes: Buffer;
   try {
     bytes = await readBounded(file === "-" ? "/dev/stdin" : file, allowlistBytesMax);
   } catch (error) {
     throw new VxpipeError("ALLOWLIST_UNREADABLE", `${file}: ${systemReason(error)}`, { cause: error });
   }
-  if (bytes.length > allowlistBytesMax) throw new VxpipeError("ALLOWLIST_UNREADABLE", `${file}: is larger than 1 GiB`);
-  const path = `/api/v1/allowlist?${parameters({ name: file, ...options })}`;
-  const result = await ask<Imported>(socket, path, { method: "PUT", bytes });
+  if (bytes.length > allowlistBytesMax) throw tooLarge(file);
+  const { progress, ...flags } = options;
+  const id = randomUUID();
+  const path = `/api/v1/allowlist?${parameters({ name: file, id, ...flags })}`;
+  const asked = ask<Imported>(socket, path, { method: "PUT", bytes });
+  const wanted = progress || (process.stderr.isTTY && !format.json);
+  const result = await withProgress(socket, format, id, wanted, asked);
+  for (const problem of result.skipped) note(format, problemLine(problem));
+  if (result.skippedCount > 0) note(format, `${file}: ${result.skippedCount} wrong entries were left out`);
   for (const warning of result.warnings) note(format, `${file}: ${warning}`);
-  const verb = result.dryRun ? "would be" : "were";
-  print(
-    format,
-    result,
-    () => `${file}: ${result.total} entries; ${result.added} ${verb} added, ${result.removed} ${verb} removed`,
-  );
+  print(format, result, () => importedText(file, result));
+}
+
+function importedText(file: string, { dryRun, total, added, removed, duplicates, covered }: Imported): string {
+  const verb = dryRun ? "would be" : "were";
+  const aggregated = [
+    ...(duplicates > 0 ? [`${duplicates} duplicates`] : []),
+    ...(covered > 0 ? [`${covered} covered by prefixes of the list`] : []),
+  ];
+  const how = aggregated.length > 0 ? ` (aggregated: ${aggregated.join(", ")})` : "";
+  return `${file}: ${total} entries${how}; ${added} ${verb} added, ${removed} ${verb} removed`;
 }
 
 export async function add(socket: string, format: Format, entries: string[], enforce: boolean): Promise<void> {

@@ -1,5 +1,6 @@
 // `vxpipe run`: the daemon in the foreground. Wires the pipeline to the process: signals, listeners, log, the live line and
 // the final statistics. Main thread; packets never come here.
+import { Imports } from "../../api/import-progress.js";
 import { listenPort, listenSocket } from "../../api/server.js";
 import { EventLog } from "../../pipeline/events.js";
 import { exit, VxpipeError } from "../../pipeline/errors.js";
@@ -29,7 +30,8 @@ export async function run(file: string, format: Format): Promise<number> {
     events,
     setLogLevel: (level) => log.setLevel(level),
     open: async (runtime, plan, loader) => {
-      const served = { runtime, loader, metrics: makeMetrics(runtime, version()), version: version() };
+      const metrics = makeMetrics(runtime, version());
+      const served = { runtime, loader, imports: new Imports(), metrics, version: version() };
       const socket = await listenSocket(plan.control.socket, served);
       try {
         return [socket, await listenPort(plan.control.listen, served)];

@@ -1,22 +1,12 @@
-// An allowlist text compiled into tables for the kernel: all of it, or nothing and every wrong place. Runs in a Piscina
-// task (src/pipeline/tasks/compile-allowlist.ts). Pure.
+// An allowlist text compiled into tables for the kernel, with every wrong place of it. Runs in a Piscina task
+// (src/pipeline/tasks/allowlist.ts). Pure.
 import type { CompiledAllowlist } from "xdp-socket";
 import type { Problem } from "../errors.js";
-import { clip, parseEntryBytes, parseIpv4, type Entry } from "./entry.js";
-import { walkJson, type JsonPath } from "./json.js";
-import {
-  Collector,
-  countOf,
-  recordOf,
-  sortTable,
-  tableNames,
-  tableOf,
-  withoutCovered,
-  type TableName,
-} from "./table.js";
-
-/** Beyond this many wrong places a file is simply not an allowlist. */
-const problemsMax = 10_000;
+import { parseEntryBytes, parseIpv4 } from "./entry.js";
+import { Groups, type Owners } from "./owners.js";
+import { Problems } from "./problems.js";
+import { nobody, readList, type ListSink } from "./read.js";
+import { countOf, recordOf, shapes, sortTable, tableNames, tableOf, withoutCovered, type TableName } from "./table.js";
 
 export interface Compiled {
   /** What is listed, without duplicates: what people see and edit. */
@@ -24,229 +14,155 @@ export interface Compiled {
   /** The same addresses for the kernel: entries that a prefix covers are left out. */
   compiled: CompiledAllowlist;
   count: number;
+  /** null: no organization is named. */
+  owners: Owners | null;
+  /** Entries that stood in the text again. */
+  duplicates: number;
+  /** Entries that a prefix of the list covers. */
+  covered: number;
+  /** Wrong entries that were left out, and how many there were. */
+  skipped: Problem[];
+  skippedCount: number;
   /** The file is fine, but somebody should know. */
   warnings: string[];
 }
 
-export type CompileResult = { ok: true; value: Compiled } | { ok: false; problems: Problem[] };
+export type CompileResult = { ok: true; value: Compiled } | { ok: false; problems: Problem[]; count: number };
 
-export function compileAllowlist(bytes: Uint8Array, file: string): CompileResult {
-  const problems: Problem[] = [];
-  const tables = new Tables();
-  const start = bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf ? 3 : 0;
-  let total: number | null = null;
-  if (looksLikeJson(bytes, start)) total = compileJson(bytes, file, tables, problems);
-  else compileText(bytes, start, file, tables, problems);
-  if (problems.length > 0) return { ok: false, problems };
-  const entries = tables.take();
+export interface CompileOptions {
+  /** Leave out entries that are wrong instead of refusing the file. */
+  skipInvalid?: boolean;
+  /** Bytes read so far, for who watches from another thread. */
+  progress?: Int32Array;
+}
+
+export function compileAllowlist(bytes: Uint8Array, file: string, options: CompileOptions = {}): CompileResult {
+  const problems = new Problems();
+  const collected = new Collected(bytes, problems, options.progress);
+  readList(bytes, collected);
+  const refused = problems.fatal || (options.skipInvalid !== true && problems.count > 0);
+  const placed = problems.placed(bytes, file);
+  if (refused) return { ok: false, problems: placed, count: problems.count };
+  const { entries, owners, duplicates } = collected.finish();
+  const compiled = withoutCovered(entries);
   const count = countOf(entries);
+  const { stated } = collected;
   const warnings =
-    total === null || total === count ? [] : [`total_ips says ${total}, the file lists ${count} different entries`];
-  return { ok: true, value: { entries, compiled: withoutCovered(entries), count, warnings } };
+    stated === null || stated === count ? [] : [`total_ips says ${stated}, the file lists ${count} different entries`];
+  const covered = count - countOf(compiled);
+  const skipped = { skipped: placed, skippedCount: problems.count };
+  return { ok: true, value: { entries, compiled, count, owners, duplicates, covered, ...skipped, warnings } };
 }
 
-/** Collects entries by table; sorts at the end. */
-class Tables {
-  private readonly collectors: Record<TableName, Collector> = {
-    exact4: new Collector(),
-    exact6: new Collector(),
-    prefix4: new Collector(),
-    prefix6: new Collector(),
-  };
+/** Entries between two looks at the progress. */
+const stride = 8192;
 
-  /** The common case without allocations. */
-  ipv4(value: number): void {
-    const { buffer, at } = this.collectors.exact4.reserve(4);
-    buffer[at] = value >>> 24;
-    buffer[at + 1] = value >>> 16;
-    buffer[at + 2] = value >>> 8;
-    buffer[at + 3] = value;
+class Collected implements ListSink {
+  stated: number | null = null;
+  private readonly collectors: Record<TableName, Collector>;
+  private readonly groups = new Groups();
+  private readonly names: string[] = [];
+  private seen = 0;
+  /** Of the organization whose entries are being read. */
+  private current = { organization: nobody, group: 0 };
+
+  constructor(
+    private readonly bytes: Uint8Array,
+    private readonly problems: Problems,
+    private readonly progress: Int32Array | undefined,
+  ) {
+    const [exact4, exact6, prefix4, prefix6] = [0, 0, 0, 0].map(() => new Collector());
+    this.collectors = { exact4, exact6, prefix4, prefix6 } as Record<TableName, Collector>;
   }
 
-  entry(entry: Entry): void {
-    this.collectors[tableOf(entry)].push(recordOf(entry));
-  }
-
-  /** null: taken; else what is wrong. */
-  bytes(bytes: Uint8Array, start: number, end: number): string | null {
-    const four = parseIpv4(bytes, start, end);
-    if (four >= 0) {
-      this.ipv4(four);
-      return null;
+  entry(text: Uint8Array, from: number, to: number, start: number, _end: number, organization: number): void {
+    if (this.progress !== undefined && ++this.seen % stride === 0) Atomics.store(this.progress, 0, start);
+    if (organization !== this.current.organization) {
+      this.current = { organization, group: organization === nobody ? 0 : this.groups.of([organization]) };
     }
-    const entry = parseEntryBytes(bytes, start, end);
-    if (typeof entry === "string") return entry;
-    this.entry(entry);
-    return null;
+    const four = parseIpv4(text, from, to);
+    // The common case without allocations.
+    if (four >= 0) return this.collectors.exact4.address4(four, this.current.group);
+    const entry = parseEntryBytes(text, from, to);
+    if (typeof entry !== "string") this.collectors[tableOf(entry)].push(recordOf(entry), this.current.group);
+    else this.problems.note(text === this.bytes ? from : start + 1, entry);
   }
 
-  take(): CompiledAllowlist {
-    const table = (name: TableName): Uint8Array => sortTable(name, this.collectors[name].take());
-    const [exact4, prefix4, exact6, prefix6] = tableNames.map(table) as [
+  wrongEntry(start: number, _end: number, message: string): void {
+    this.problems.note(start, message);
+  }
+
+  wrong(offset: number, message: string): void {
+    this.problems.fatal = true;
+    this.problems.note(offset, message);
+  }
+
+  organization(index: number, name: string): void {
+    this.names[index] = name;
+  }
+
+  total(value: number): void {
+    this.stated = value;
+  }
+
+  finish(): { entries: CompiledAllowlist; owners: Owners | null; duplicates: number } {
+    const taken = tableNames.map((name) => this.collectors[name].take(name, this.groups));
+    const [exact4, prefix4, exact6, prefix6] = taken.map(({ table }) => table) as [
       Uint8Array,
       Uint8Array,
       Uint8Array,
       Uint8Array,
     ];
-    return { exact4, exact6, prefix4, prefix6 };
+    const entries = { exact4, exact6, prefix4, prefix6 };
+    const of = Object.fromEntries(tableNames.map((name, index) => [name, taken[index]?.owners])) as Owners["of"];
+    const { list: groups } = this.groups;
+    const names = Array.from(this.names, (name: string | undefined, index) => name ?? `organizations.${index}`);
+    const owners = this.names.length === 0 ? null : { names, groups, of };
+    return { entries, owners, duplicates: taken.reduce((sum, { duplicates }) => sum + duplicates, 0) };
   }
 }
 
-export function entriesTables(entries: readonly Entry[]): CompiledAllowlist {
-  const tables = new Tables();
-  for (const entry of entries) tables.entry(entry);
-  return tables.take();
-}
+/** Records that grow as they are appended, with the group of organizations that lists each. */
+class Collector {
+  private bytes = new Uint8Array(4096);
+  private used = 0;
+  private groups = new Uint32Array(1024);
+  private count = 0;
 
-function looksLikeJson(bytes: Uint8Array, start: number): boolean {
-  let at = start;
-  while (at < bytes.length && [0x20, 0x09, 0x0a, 0x0d].includes(bytes[at] as number)) at++;
-  return bytes[at] === 0x7b || bytes[at] === 0x5b;
-}
+  address4(value: number, group: number): void {
+    this.reserve(4, group);
+    const at = this.used - 4;
+    this.bytes[at] = value >>> 24;
+    this.bytes[at + 1] = value >>> 16;
+    this.bytes[at + 2] = value >>> 8;
+    this.bytes[at + 3] = value;
+  }
 
-/** One entry a line; # starts a comment. */
-function compileText(bytes: Uint8Array, from: number, file: string, tables: Tables, problems: Problem[]): void {
-  let lineNumber = 0;
-  for (let start = from; start < bytes.length;) {
-    lineNumber++;
-    let end = bytes.indexOf(0x0a, start);
-    if (end < 0) end = bytes.length;
-    const next = end + 1;
-    const lineStart = start;
-    while (start < end && isBlank(bytes[start] as number)) start++;
-    let stop = start;
-    while (stop < end && bytes[stop] !== 0x23) stop++;
-    while (stop > start && isBlank(bytes[stop - 1] as number)) stop--;
-    if (stop > start) {
-      const wrong = tables.bytes(bytes, start, stop);
-      if (wrong !== null) {
-        const problem = { file, line: lineNumber, column: start - lineStart + 1, message: wrong };
-        if (!report(problems, problem)) return;
-      }
-    }
-    start = next;
+  push(record: Uint8Array, group: number): void {
+    this.reserve(record.length, group);
+    this.bytes.set(record, this.used - record.length);
+  }
+
+  private reserve(bytes: number, group: number): void {
+    this.used += bytes;
+    if (this.used > this.bytes.length) this.bytes = larger(this.bytes, new Uint8Array(this.bytes.length * 2));
+    if (this.count === this.groups.length) this.groups = larger(this.groups, new Uint32Array(this.count * 2));
+    this.groups[this.count++] = group;
+  }
+
+  /** Sorted, each once, with the group of all that list it. */
+  take(name: TableName, groups: Groups): { table: Uint8Array; owners: Uint32Array; duplicates: number } {
+    const owners = new Uint32Array(this.count);
+    const table = sortTable(name, this.bytes.subarray(0, this.used), (from, to, duplicate) => {
+      const group = this.groups[from] as number;
+      owners[to] = duplicate ? groups.union(owners[to] as number, group) : group;
+    });
+    const kept = table.length / shapes[name].bytes;
+    return { table, owners: owners.slice(0, kept), duplicates: this.count - kept };
   }
 }
 
-function isBlank(byte: number): boolean {
-  return byte === 0x20 || byte === 0x09 || byte === 0x0d;
-}
-
-/** false: enough. */
-function report(problems: Problem[], problem: Problem): boolean {
-  if (problems.length < problemsMax) {
-    problems.push(problem);
-    return true;
-  }
-  problems.push({ ...problem, message: `more than ${problemsMax} entries are wrong; the rest was not looked at` });
-  return false;
-}
-
-/** Returns the file's own total_ips, when it has one. */
-function compileJson(bytes: Uint8Array, file: string, tables: Tables, problems: Problem[]): number | null {
-  let text: string;
-  try {
-    text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-  } catch {
-    problems.push({ file, line: 1, column: 1, message: "is not UTF-8 text" });
-    return null;
-  }
-  let root: unknown;
-  try {
-    root = JSON.parse(text) as unknown;
-  } catch {
-    explain(text, file, problems);
-    return null;
-  }
-  if (isRecord(root)) {
-    const organizations = root["organizations"];
-    const flat = root["flat_ip_list"];
-    const lists = [
-      ...(Array.isArray(organizations)
-        ? (organizations as unknown[]).map((one) => (isRecord(one) ? one["ips"] : null))
-        : []),
-      ...(flat === undefined ? [] : [flat]),
-    ];
-    const shaped =
-      (organizations === undefined || Array.isArray(organizations)) && (organizations ?? flat) !== undefined;
-    if (shaped && lists.every((list) => takeList(list, tables))) {
-      return typeof root["total_ips"] === "number" ? root["total_ips"] : null;
-    }
-  }
-  explain(text, file, problems);
-  return null;
-}
-
-const scratch = Buffer.alloc(256);
-
-/** false: something in the list is wrong. */
-function takeList(list: unknown, tables: Tables): boolean {
-  if (!Array.isArray(list)) return false;
-  for (const item of list as unknown[]) {
-    if (typeof item !== "string" || item.length > 60) return false;
-    if (tables.bytes(scratch, 0, scratch.write(item, "utf8")) !== null) return false;
-  }
-  return true;
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-function isEntryPath(path: JsonPath): boolean {
-  if (path.length === 2) return path[0] === "flat_ip_list";
-  return path.length === 4 && path[0] === "organizations" && path[2] === "ips";
-}
-
-/** What each place of the seed format must be. */
-function expectedAt(path: JsonPath): "object" | "array" | null {
-  if (path.length === 0) return "object";
-  if (path.length === 1) return path[0] === "organizations" || path[0] === "flat_ip_list" ? "array" : null;
-  if (path[0] !== "organizations") return null;
-  if (path.length === 2) return "object";
-  return path.length === 3 && path[2] === "ips" ? "array" : null;
-}
-
-/** Finds every wrong place of a JSON text that could not be taken. */
-function explain(text: string, file: string, problems: Problem[]): void {
-  const wrong: { offset: number; message: string }[] = [];
-  const note = (offset: number, message: string): void => void wrong.push({ offset, message });
-  const name = (path: JsonPath): string => (path.length === 0 ? "the file" : path.join("."));
-  let lists = 0;
-  const organizations = new Map<number, number>();
-  const syntax = walkJson(text, {
-    leaf(path, value, offset) {
-      const expected = expectedAt(path);
-      if (expected !== null) note(offset, `${name(path)} must be an ${expected}`);
-      if (!isEntryPath(path)) return;
-      if (typeof value !== "string")
-        return note(offset, `an entry must be a string in quotes, not ${clip(JSON.stringify(value))}`);
-      const entryBytes = Buffer.from(value, "utf8");
-      const entry = parseEntryBytes(entryBytes, 0, entryBytes.length);
-      if (typeof entry === "string") note(offset + 1, entry);
-    },
-    open(path, kind, offset) {
-      const expected = expectedAt(path);
-      if (expected !== null && expected !== kind) note(offset, `${name(path)} must be an ${expected}`);
-      if (isEntryPath(path)) note(offset, `an entry must be a string in quotes, not an ${kind}`);
-      if (path.length === 1 && expected !== null) lists++;
-      if (path.length === 2 && path[0] === "organizations") organizations.set(path[1] as number, offset);
-      if (path.length === 3 && path[2] === "ips") organizations.delete(path[1] as number);
-    },
-  });
-  for (const [index, offset] of organizations) note(offset, `organizations.${index} has no ips`);
-  if (syntax !== null) wrong.push(syntax);
-  else if (wrong.length === 0) {
-    note(0, lists === 0 ? "has neither organizations nor flat_ip_list" : "is not an allowlist: a key is in it twice");
-  }
-  wrong.sort((a, b) => a.offset - b.offset);
-  let line = 1;
-  let lineStart = 0;
-  for (const { offset, message } of wrong) {
-    for (let end = text.indexOf("\n", lineStart); end >= 0 && end < offset; end = text.indexOf("\n", lineStart)) {
-      line++;
-      lineStart = end + 1;
-    }
-    if (!report(problems, { file, line, column: offset - lineStart + 1, message })) return;
-  }
+function larger<Bytes extends Uint8Array | Uint32Array>(from: Bytes, to: Bytes): Bytes {
+  to.set(from);
+  return to;
 }

@@ -1,45 +1,68 @@
 // The allowlist of the running gateway: what is listed, and edits that make a new one of it. Values never change, so
-// that a plan can hold the old and the new one. Called by plan.ts and runtime.ts, on the main thread. Pure.
-import { createHash } from "node:crypto";
+// that a plan can hold the old and the new one. Called by plan.ts and the API, on the main thread. Pure.
+//
+// An edit of a list of a million copies its tables, which takes a millisecond, and looks only at what lies within the
+// entries it is about; what changes for the kernel is kept with the new list, so that it can be changed in place.
 import type { CompiledAllowlist } from "xdp-socket";
 import { VxpipeError } from "../errors.js";
-import { entriesTables, type Compiled } from "./compile.js";
+import type { Compiled } from "./compile.js";
 import { formatEntry, parseEntry, type Entry } from "./entry.js";
+import type { Owners } from "./owners.js";
 import {
   countOf,
   covering,
   empty,
-  find,
+  entryAt,
+  holds,
+  mergeTables,
+  placeOf,
+  rangeOf,
   recordOf,
   shapes,
   sortTable,
   tableNames,
   tableOf,
+  within,
   withoutCovered,
+  type TableName,
 } from "./table.js";
 
+/** What leads from one list to another in the kernel's tables. */
+export interface Delta {
+  /** Of the list it starts from. */
+  from: symbol;
+  added: CompiledAllowlist;
+  removed: CompiledAllowlist;
+}
+
 export interface Allowlist {
+  /** What is listed, without duplicates: what people see and edit. */
   entries: CompiledAllowlist;
+  /** The same addresses for the kernel: entries that a prefix covers are left out. */
   compiled: CompiledAllowlist;
   count: number;
-  /** Of the entries: lists with the same are the same. */
-  digest: string;
+  /** null: no organization is named. */
+  owners: Owners | null;
+  /** Different for each value. */
+  id: symbol;
+  /** null: a list of its own, or an edit so large that the kernel's tables are better made anew. */
+  delta: Delta | null;
 }
 
-export const nothingAllowed: Allowlist = fromEntries(empty());
+/** More changes than this are not made in place. */
+const deltaRecordsMax = 8192;
 
-export function fromCompiled({ entries, compiled, count }: Compiled): Allowlist {
-  return { entries, compiled, count, digest: digestOf(entries) };
-}
+export const nothingAllowed: Allowlist = {
+  entries: empty(),
+  compiled: empty(),
+  count: 0,
+  owners: null,
+  id: Symbol("empty"),
+  delta: null,
+};
 
-function fromEntries(entries: CompiledAllowlist): Allowlist {
-  return { entries, compiled: withoutCovered(entries), count: countOf(entries), digest: digestOf(entries) };
-}
-
-function digestOf(entries: CompiledAllowlist): string {
-  const hash = createHash("sha256");
-  for (const name of tableNames) hash.update(`${name} ${entries[name].length}\n`).update(entries[name]);
-  return hash.digest("hex");
+export function fromCompiled({ entries, compiled, count, owners }: Compiled): Allowlist {
+  return { entries, compiled, count, owners, id: Symbol("compiled"), delta: null };
 }
 
 /** All of them, or an error that names every wrong one. */
@@ -57,27 +80,21 @@ export function parseEntries(texts: readonly string[]): Entry[] {
 
 export function listed(list: Allowlist, entry: Entry): boolean {
   const name = tableOf(entry);
-  return find(name, list.entries[name], recordOf(entry)) >= 0;
+  return holds(name, list.entries[name], recordOf(entry));
 }
 
 /** The entry that lets this address or prefix through, or null. */
 export function allowedBy(list: Allowlist, entry: Entry): string | null {
-  return covering(list.entries, entry);
+  const by = listed(list, entry) ? entry : covering(list.compiled, entry);
+  return by === null ? null : formatEntry(by.family, by.address, by.length);
 }
 
 export function add(list: Allowlist, entries: readonly Entry[]): Allowlist {
-  return fromEntries(union(list.entries, entriesTables(entries)));
-}
-
-function union(a: CompiledAllowlist, b: CompiledAllowlist): CompiledAllowlist {
-  const merged = empty();
-  for (const name of tableNames) {
-    const both = new Uint8Array(a[name].length + b[name].length);
-    both.set(a[name]);
-    both.set(b[name], a[name].length);
-    merged[name] = b[name].length === 0 ? a[name] : sortTable(name, both);
-  }
-  return merged;
+  return edited(
+    list,
+    entries.filter((entry) => !listed(list, entry)),
+    true,
+  );
 }
 
 /** All of them or, when one is not listed, none. */
@@ -85,10 +102,7 @@ export function remove(list: Allowlist, entries: readonly Entry[]): Allowlist {
   const missing = entries.filter((entry) => !listed(list, entry));
   if (missing.length > 0)
     throw new VxpipeError("ADDRESS_NOT_LISTED", missing.map((entry) => why(list, entry)).join("; "));
-  const removed = entriesTables(entries);
-  const rest = empty();
-  for (const name of tableNames) rest[name] = subtract(name, list.entries[name], removed[name]);
-  return fromEntries(rest);
+  return edited(list, entries, false);
 }
 
 function why(list: Allowlist, entry: Entry): string {
@@ -97,24 +111,144 @@ function why(list: Allowlist, entry: Entry): string {
   return cover === null ? `${text} is not on the list` : `${text} is not on the list itself; ${cover} covers it`;
 }
 
-function subtract(name: (typeof tableNames)[number], table: Uint8Array, removed: Uint8Array): Uint8Array {
-  if (removed.length === 0) return table;
-  const { bytes } = shapes[name];
-  const rest = new Uint8Array(table.length - removed.length);
-  let from = 0;
-  let used = 0;
-  for (let at = 0; at < removed.length; at += bytes) {
-    const found = find(name, table, removed.subarray(at, at + bytes));
-    rest.set(table.subarray(from, found), used);
-    used += found - from;
-    from = found + bytes;
-  }
-  rest.set(table.subarray(from), used);
-  return rest;
+/** A place of a table, in bytes, and what stands there instead. */
+interface Cut {
+  from: number;
+  to: number;
+  bytes: Uint8Array;
 }
 
-/** How many entries one list has that the other has not. */
-export function difference(from: Allowlist, to: Allowlist): { added: number; removed: number } {
-  const all = countOf(union(from.entries, to.entries));
-  return { added: all - from.count, removed: all - to.count };
+type Cuts = Record<TableName, Cut[]>;
+
+const noCuts = (): Cuts => ({ exact4: [], exact6: [], prefix4: [], prefix6: [] });
+
+/** With or without entries that are all missing from it, or all in it. */
+function edited(list: Allowlist, given: readonly Entry[], present: boolean): Allowlist {
+  const cuts = noCuts();
+  const changed = sortedEntries(given);
+  for (const entry of changed) {
+    const name = tableOf(entry);
+    const record = recordOf(entry);
+    const from = placeOf(name, list.entries[name], record);
+    cuts[name].push(present ? { from, to: from, bytes: record } : { from, to: from + record.length, bytes: nothing });
+  }
+  const entries = splice(list.entries, cuts);
+  const { compiled, added, removed } = recompile(list.compiled, entries, outermost(changed));
+  const small = added !== null && removed !== null && countOf(added) + countOf(removed) <= deltaRecordsMax;
+  return {
+    entries,
+    compiled,
+    count: countOf(entries),
+    owners: list.owners === null ? null : { ...list.owners, of: spliceOwners(list.owners, cuts) },
+    id: Symbol("edited"),
+    delta: small ? { from: list.id, added, removed } : null,
+  };
+}
+
+const nothing = new Uint8Array();
+
+/** Each once, in table order. */
+function sortedEntries(entries: readonly Entry[]): Entry[] {
+  return tableNames.flatMap((name) => {
+    const { bytes } = shapes[name];
+    const table = sortTable(name, Buffer.concat(entries.filter((entry) => tableOf(entry) === name).map(recordOf)));
+    return Array.from({ length: table.length / bytes }, (_, index) => entryAt(name, table, index * bytes));
+  });
+}
+
+/** Those that no other one covers, by family in order of address. */
+function outermost(entries: readonly Entry[]): Entry[] {
+  const sorted = [...entries].sort(
+    (a, b) => a.family - b.family || Buffer.compare(a.address, b.address) || a.length - b.length,
+  );
+  const kept: Entry[] = [];
+  for (const entry of sorted) {
+    const last = kept.at(-1);
+    if (last === undefined || !within(entry, last)) kept.push(entry);
+  }
+  return kept;
+}
+
+/** The tables for the kernel, which can have changed only within `ranges`; null: too much changed to say what. */
+function recompile(
+  old: CompiledAllowlist,
+  entries: CompiledAllowlist,
+  ranges: readonly Entry[],
+): { compiled: CompiledAllowlist; added: CompiledAllowlist | null; removed: CompiledAllowlist | null } {
+  const cuts = noCuts();
+  const added: Record<TableName, Uint8Array[]> = { exact4: [], exact6: [], prefix4: [], prefix6: [] };
+  const removed: Record<TableName, Uint8Array[]> = { exact4: [], exact6: [], prefix4: [], prefix6: [] };
+  let records = 0;
+  for (const range of ranges) {
+    const cover = covering(old, range);
+    // A wider prefix that stays: nothing changes for the kernel.
+    if (cover !== null && cover.length < range.length) continue;
+    const names: TableName[] = range.family === 4 ? ["exact4", "prefix4"] : ["exact6", "prefix6"];
+    const inside = empty();
+    for (const name of names) inside[name] = entries[name].subarray(...rangeOf(name, entries[name], range));
+    const now = withoutCovered(inside);
+    for (const name of names) {
+      const [from, to] = rangeOf(name, old[name], range);
+      const bytes = now[name];
+      cuts[name].push({ from, to, bytes });
+      records += (to - from + bytes.length) / shapes[name].bytes;
+      if (records > deltaRecordsMax) continue;
+      const before = old[name].subarray(from, to);
+      const step = shapes[name].bytes;
+      mergeTables(name, before, bytes, (where, aAt, bAt) => {
+        if (where === "a") removed[name].push(before.subarray(aAt, aAt + step));
+        if (where === "b") added[name].push(bytes.subarray(bAt, bAt + step));
+      });
+    }
+  }
+  const compiled = splice(old, cuts);
+  if (records > deltaRecordsMax) return { compiled, added: null, removed: null };
+  return { compiled, added: joined(added), removed: joined(removed) };
+}
+
+function joined(parts: Record<TableName, Uint8Array[]>): CompiledAllowlist {
+  const tables = empty();
+  for (const name of tableNames) tables[name] = new Uint8Array(Buffer.concat(parts[name]));
+  return tables;
+}
+
+function splice(tables: CompiledAllowlist, cuts: Cuts): CompiledAllowlist {
+  const result = empty();
+  for (const name of tableNames) result[name] = spliceTable(tables[name], cuts[name]);
+  return result;
+}
+
+function spliceTable(table: Uint8Array, cuts: readonly Cut[]): Uint8Array {
+  if (cuts.length === 0) return table;
+  const result = new Uint8Array(
+    cuts.reduce((length, { from, to, bytes }) => length - to + from + bytes.length, table.length),
+  );
+  let done = 0;
+  let used = 0;
+  for (const { from, to, bytes } of cuts) {
+    result.set(table.subarray(done, from), used);
+    used += from - done;
+    result.set(bytes, used);
+    used += bytes.length;
+    done = to;
+  }
+  result.set(table.subarray(done), used);
+  return result;
+}
+
+/** What is added is nobody's. */
+function spliceOwners(owners: Owners, cuts: Cuts): Owners["of"] {
+  const result = { ...owners.of };
+  for (const name of tableNames) {
+    if (cuts[name].length === 0) continue;
+    const { bytes: step } = shapes[name];
+    const scaled = cuts[name].map(({ from, to, bytes }) => ({
+      from: (from / step) * 4,
+      to: (to / step) * 4,
+      bytes: new Uint8Array((bytes.length / step) * 4),
+    }));
+    const of = owners.of[name];
+    result[name] = new Uint32Array(spliceTable(new Uint8Array(of.buffer, of.byteOffset, of.byteLength), scaled).buffer);
+  }
+  return result;
 }

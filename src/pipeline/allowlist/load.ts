@@ -1,16 +1,25 @@
 // Loads allowlists: reads the file or takes the text, has it compiled by a Piscina task. Called at start, at reload, by
 // imports and by `config check`; main thread.
+import type { CompiledAllowlist } from "xdp-socket";
 import { Piscina } from "piscina";
 import { systemReason, VxpipeError } from "../errors.js";
 import { readBounded } from "../read-file.js";
-import type { CompileTask } from "../tasks/compile-allowlist.js";
+import type { CompileTask, DifferenceTask } from "../tasks/allowlist.js";
 import type { Compiled, CompileResult } from "./compile.js";
 
-/** What one import or file may have: some 60 million IPv4 addresses. */
-export const allowlistBytesMax = 1024 * 1024 * 1024;
+/** What one import or file may have: some 16 million IPv4 addresses. */
+export const allowlistBytesMax = 256 * 1024 * 1024;
+
+export interface LoadOptions {
+  skipInvalid?: boolean;
+  /** Told now and then how many bytes have been read. */
+  progress?: (bytes: number) => void;
+}
+
+const progressMs = 100;
 
 export class AllowlistLoader {
-  private pool: Piscina<CompileTask, CompileResult> | null = null;
+  private pool: Piscina | null = null;
 
   async fromFile(path: string): Promise<Compiled> {
     let bytes: Buffer;
@@ -19,31 +28,56 @@ export class AllowlistLoader {
     } catch (error) {
       throw new VxpipeError("ALLOWLIST_UNREADABLE", `${path}: ${systemReason(error)}`, { cause: error });
     }
-    if (bytes.length > allowlistBytesMax)
-      throw new VxpipeError("ALLOWLIST_UNREADABLE", `${path}: is larger than 1 GiB`);
+    if (bytes.length > allowlistBytesMax) throw tooLarge(path);
     return this.fromText(bytes, path);
   }
 
   /** `bytes` is handed over to the task and empty afterwards. */
-  async fromText(bytes: Uint8Array, file: string): Promise<Compiled> {
-    this.pool ??= new Piscina<CompileTask, CompileResult>({
-      filename: new URL("../tasks/compile-allowlist.js", import.meta.url).href,
+  async fromText(bytes: Uint8Array, file: string, options: LoadOptions = {}): Promise<Compiled> {
+    // A pooled Buffer shares its memory with others, which would lose it too.
+    const own = bytes.byteLength === bytes.buffer.byteLength ? bytes : new Uint8Array(bytes);
+    const progress = new Int32Array(new SharedArrayBuffer(4));
+    const task: CompileTask = { bytes: own, file, skipInvalid: options.skipInvalid === true, progress };
+    const timer = setInterval(() => options.progress?.(Atomics.load(progress, 0)), progressMs);
+    let result: CompileResult;
+    try {
+      const done: unknown = await this.tasks().run(task, {
+        name: "compile",
+        transferList: [own.buffer as ArrayBuffer],
+      });
+      result = done as CompileResult;
+    } finally {
+      clearInterval(timer);
+    }
+    if (result.ok) return result.value;
+    const { count, problems } = result;
+    throw new VxpipeError("ALLOWLIST_INVALID", `${file}: ${count} ${count === 1 ? "entry is" : "entries are"} wrong`, {
+      problems,
+    });
+  }
+
+  /** How many entries the one has that the other has not. */
+  async difference(from: CompiledAllowlist, to: CompiledAllowlist): Promise<{ added: number; removed: number }> {
+    const task: DifferenceTask = { from, to };
+    return (await this.tasks().run(task, { name: "difference" })) as { added: number; removed: number };
+  }
+
+  private tasks(): Piscina {
+    this.pool ??= new Piscina({
+      filename: new URL("../tasks/allowlist.js", import.meta.url).href,
       minThreads: 0,
       maxThreads: 1,
       idleTimeout: 1000,
     });
-    // A pooled Buffer shares its memory with others, which would lose it too.
-    const own = bytes.byteLength === bytes.buffer.byteLength ? bytes : new Uint8Array(bytes);
-    const result = await this.pool.run({ bytes: own, file }, { transferList: [own.buffer as ArrayBuffer] });
-    if (result.ok) return result.value;
-    const count = result.problems.length;
-    throw new VxpipeError("ALLOWLIST_INVALID", `${file}: ${count} ${count === 1 ? "entry is" : "entries are"} wrong`, {
-      problems: result.problems,
-    });
+    return this.pool;
   }
 
   async close(): Promise<void> {
     await this.pool?.destroy();
     this.pool = null;
   }
+}
+
+export function tooLarge(path: string): VxpipeError {
+  return new VxpipeError("ALLOWLIST_UNREADABLE", `${path}: is larger than ${allowlistBytesMax / 1024 / 1024} MiB`);
 }

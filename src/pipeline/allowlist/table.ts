@@ -5,6 +5,7 @@ import { vxPrefix4, vxPrefix6 } from "../abi.gen.js";
 import { formatEntry, type Entry } from "./entry.js";
 
 export type TableName = keyof CompiledAllowlist;
+export type PrefixName = "prefix4" | "prefix6";
 
 interface Shape {
   family: 4 | 6;
@@ -32,11 +33,22 @@ export function tableOf(entry: Entry): TableName {
 }
 
 export function recordOf(entry: Entry): Uint8Array {
-  const shape = shapes[tableOf(entry)];
+  return makeRecord(tableOf(entry), entry.address, entry.length);
+}
+
+export function makeRecord(name: TableName, address: Uint8Array, length: number): Uint8Array {
+  const shape = shapes[name];
   const record = new Uint8Array(shape.bytes);
-  if (shape.prefix) record[lengthOffset] = entry.length;
-  record.set(entry.address, shape.offset);
+  if (shape.prefix) record[lengthOffset] = length;
+  record.set(address, shape.offset);
   return record;
+}
+
+/** The record in table `name` at a byte offset. */
+export function entryAt(name: TableName, table: Uint8Array, at: number): Entry {
+  const { family, bytes, offset, prefix } = shapes[name];
+  const length = prefix ? (table[at + lengthOffset] as number) : family === 4 ? 32 : 128;
+  return { family, address: table.subarray(at + offset, at + bytes), length };
 }
 
 export function empty(): CompiledAllowlist {
@@ -47,47 +59,25 @@ export function countOf(tables: CompiledAllowlist): number {
   return tableNames.reduce((sum, name) => sum + tables[name].length / shapes[name].bytes, 0);
 }
 
+export function sameTables(a: CompiledAllowlist, b: CompiledAllowlist): boolean {
+  return tableNames.every((name) => a[name] === b[name] || Buffer.compare(a[name], b[name]) === 0);
+}
+
 /** Entries as text, in table order. */
 export function* texts(tables: CompiledAllowlist): Generator<string> {
   for (const name of tableNames) {
-    const { family, bytes, offset, prefix } = shapes[name];
     const table = tables[name];
-    for (let at = 0; at < table.length; at += bytes) {
-      const length = prefix ? (table[at + lengthOffset] as number) : family === 4 ? 32 : 128;
-      yield formatEntry(family, table.subarray(at + offset, at + bytes), length);
-    }
+    for (let at = 0; at < table.length; at += shapes[name].bytes) yield textAt(name, table, at);
   }
 }
 
-/** Bytes that grow as records are appended. */
-export class Collector {
-  private buffer = new Uint8Array(4096);
-  private used = 0;
-
-  /** Where the next record of `bytes` goes. */
-  reserve(bytes: number): { buffer: Uint8Array; at: number } {
-    if (this.used + bytes > this.buffer.length) {
-      const larger = new Uint8Array(this.buffer.length * 2);
-      larger.set(this.buffer);
-      this.buffer = larger;
-    }
-    const at = this.used;
-    this.used += bytes;
-    return { buffer: this.buffer, at };
-  }
-
-  push(record: Uint8Array): void {
-    const { buffer, at } = this.reserve(record.length);
-    buffer.set(record, at);
-  }
-
-  take(): Uint8Array {
-    return this.buffer.slice(0, this.used);
-  }
+export function textAt(name: TableName, table: Uint8Array, at: number): string {
+  const { family, address, length } = entryAt(name, table, at);
+  return formatEntry(family, address, length);
 }
 
-/** Sorts records by address, then by length, and drops duplicates: radix sort, one pass for each byte of the key. */
-export function sortTable(name: TableName, table: Uint8Array): Uint8Array {
+/** Where records of `order` go so that they are sorted by address, then by length: radix sort, one pass a key byte. */
+export function sortedOrder(name: TableName, table: Uint8Array): Uint32Array {
   const { bytes, offset, prefix } = shapes[name];
   const count = table.length / bytes;
   let order = new Uint32Array(count).map((_, index) => index * bytes);
@@ -111,19 +101,80 @@ export function sortTable(name: TableName, table: Uint8Array): Uint8Array {
     }
     [order, next] = [next, order];
   }
+  return order;
+}
+
+/** Sorted records without duplicates; `each` is told where a record came from and where it went, in order. */
+export function sortTable(
+  name: TableName,
+  table: Uint8Array,
+  each?: (from: number, to: number, duplicate: boolean) => void,
+): Uint8Array {
+  const { bytes } = shapes[name];
   const sorted = new Uint8Array(table.length);
   let used = 0;
-  for (const record of order) {
-    if (used > 0 && sameBytes(sorted, used - bytes, table, record, bytes)) continue;
-    for (let index = 0; index < bytes; index++) sorted[used + index] = table[record + index] as number;
-    used += bytes;
+  for (const record of sortedOrder(name, table)) {
+    const duplicate = used > 0 && sameBytes(sorted, used - bytes, table, record, bytes);
+    if (!duplicate) {
+      for (let index = 0; index < bytes; index++) sorted[used + index] = table[record + index] as number;
+      used += bytes;
+    }
+    each?.(record / bytes, used / bytes - 1, duplicate);
   }
-  return sorted.slice(0, used);
+  return used === sorted.length ? sorted : sorted.slice(0, used);
 }
 
 function sameBytes(a: Uint8Array, aAt: number, b: Uint8Array, bAt: number, length: number): boolean {
   for (let index = 0; index < length; index++) if (a[aAt + index] !== b[bAt + index]) return false;
   return true;
+}
+
+function compare(a: Uint8Array, aAt: number, b: Uint8Array, bAt: number, length: number): number {
+  for (let index = 0; index < length; index++) {
+    const order = (a[aAt + index] as number) - (b[bAt + index] as number);
+    if (order !== 0) return order;
+  }
+  return 0;
+}
+
+/** By address, then by length. */
+function compareRecords(name: TableName, a: Uint8Array, aAt: number, b: Uint8Array, bAt: number): number {
+  const { bytes, offset, prefix } = shapes[name];
+  const order = compare(a, aAt + offset, b, bAt + offset, bytes - offset);
+  return order !== 0 || !prefix ? order : (a[aAt + lengthOffset] as number) - (b[bAt + lengthOffset] as number);
+}
+
+/** Offset of the first record that is not less than this one. */
+export function placeOf(name: TableName, table: Uint8Array, record: Uint8Array): number {
+  const { bytes } = shapes[name];
+  let low = 0;
+  let high = table.length / bytes;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (compareRecords(name, table, middle * bytes, record, 0) < 0) low = middle + 1;
+    else high = middle;
+  }
+  return low * bytes;
+}
+
+export function holds(name: TableName, table: Uint8Array, record: Uint8Array): boolean {
+  const place = placeOf(name, table, record);
+  return place < table.length && compareRecords(name, table, place, record, 0) === 0;
+}
+
+/** The records in a table that lie within an entry: bytes from and to. */
+export function rangeOf(name: TableName, table: Uint8Array, entry: Entry): [from: number, to: number] {
+  const last = entry.address.slice();
+  const whole = entry.length >> 3;
+  if (whole < last.length) {
+    last[whole] = (last[whole] as number) | (0xff >> (entry.length & 7));
+    last.fill(255, whole + 1);
+  }
+  const from = placeOf(name, table, makeRecord(name, entry.address, entry.length));
+  // No length is 255, so this stands behind every record of the last address.
+  const to = placeOf(name, table, makeRecord(name, last, 255));
+  if (shapes[name].prefix) return [from, to];
+  return [from, holds(name, table, makeRecord(name, last, 0)) ? to + shapes[name].bytes : to];
 }
 
 /** The same set of addresses in fewer records: what a prefix of the list covers anyway is left out. */
@@ -139,7 +190,7 @@ export function withoutCovered(tables: CompiledAllowlist): CompiledAllowlist {
 }
 
 /** Prefixes are disjoint or nested, and sorted a prefix stands before what it covers: one look back is enough. */
-function outermost(name: "prefix4" | "prefix6", table: Uint8Array): Uint8Array {
+function outermost(name: PrefixName, table: Uint8Array): Uint8Array {
   const { bytes, offset } = shapes[name];
   const kept = new Uint8Array(table.length);
   let used = 0;
@@ -149,35 +200,21 @@ function outermost(name: "prefix4" | "prefix6", table: Uint8Array): Uint8Array {
     kept.set(table.subarray(at, at + bytes), used);
     used += bytes;
   }
-  return kept.slice(0, used);
+  return used === kept.length ? table : kept.slice(0, used);
 }
 
-function uncovered(exact: TableName, table: Uint8Array, prefix: TableName, prefixes: Uint8Array): Uint8Array {
-  if (prefixes.length === 0) return table;
-  const step = shapes[prefix].bytes;
-  const { offset } = shapes[prefix];
-  const { bytes } = shapes[exact];
-  const kept = new Uint8Array(table.length);
-  let used = 0;
-  let candidate = 0;
-  for (let at = 0; at < table.length; at += bytes) {
-    // The last prefix that does not start behind this address is the only one that may cover it.
-    while (candidate + step < prefixes.length && compare(prefixes, candidate + step + offset, table, at, bytes) <= 0) {
-      candidate += step;
-    }
-    if (covers(prefixes, candidate + offset, prefixes[candidate + lengthOffset] as number, table, at)) continue;
-    for (let index = 0; index < bytes; index++) kept[used + index] = table[at + index] as number;
-    used += bytes;
+/** The addresses outside of disjoint prefixes. */
+function uncovered(exact: TableName, table: Uint8Array, prefix: PrefixName, prefixes: Uint8Array): Uint8Array {
+  const kept: Uint8Array[] = [];
+  let done = 0;
+  for (let at = 0; at < prefixes.length; at += shapes[prefix].bytes) {
+    const [from, to] = rangeOf(exact, table, entryAt(prefix, prefixes, at));
+    if (from === to) continue;
+    kept.push(table.subarray(done, from));
+    done = to;
   }
-  return kept.slice(0, used);
-}
-
-function compare(a: Uint8Array, aAt: number, b: Uint8Array, bAt: number, length: number): number {
-  for (let index = 0; index < length; index++) {
-    const difference = (a[aAt + index] as number) - (b[bAt + index] as number);
-    if (difference !== 0) return difference;
-  }
-  return 0;
+  if (done === 0) return table;
+  return new Uint8Array(Buffer.concat([...kept, table.subarray(done)]));
 }
 
 function covers(prefix: Uint8Array, at: number, length: number, address: Uint8Array, addressAt: number): boolean {
@@ -188,34 +225,48 @@ function covers(prefix: Uint8Array, at: number, length: number, address: Uint8Ar
   return (((prefix[at + whole] as number) ^ (address[addressAt + whole] as number)) & (0xff00 >> bits) & 255) === 0;
 }
 
-/** Index of a record in bytes; -1 - the place it belongs when it is not there. */
-export function find(name: TableName, table: Uint8Array, record: Uint8Array): number {
-  const { bytes, offset, prefix } = shapes[name];
-  let low = 0;
-  let high = table.length / bytes;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    const at = middle * bytes;
-    let order = compare(table, at + offset, record, offset, bytes - offset);
-    if (order === 0 && prefix) order = (table[at + lengthOffset] as number) - (record[lengthOffset] as number);
-    if (order === 0) return at;
-    if (order < 0) low = middle + 1;
-    else high = middle;
-  }
-  return -1 - low * bytes;
+/** Whether an entry lies within another one, or is it. */
+export function within(inner: Entry, outer: Entry): boolean {
+  return (
+    inner.family === outer.family &&
+    outer.length <= inner.length &&
+    covers(outer.address, 0, outer.length, inner.address, 0)
+  );
 }
 
-/** The listed entry that covers this one: itself, or the widest prefix around it. */
-export function covering(tables: CompiledAllowlist, entry: Entry): string | null {
-  const prefix: TableName = entry.family === 4 ? "prefix4" : "prefix6";
-  const { bytes, offset } = shapes[prefix];
-  const table = tables[prefix];
-  for (let at = 0; at < table.length; at += bytes) {
-    const length = table[at + lengthOffset] as number;
-    if (length <= entry.length && covers(table, at + offset, length, entry.address, 0)) {
-      return formatEntry(entry.family, table.subarray(at + offset, at + bytes), length);
-    }
+/** The record that covers an entry, in tables without covered ones; null: none, or only parts of it. */
+export function covering(compiled: CompiledAllowlist, entry: Entry): Entry | null {
+  const name: PrefixName = entry.family === 4 ? "prefix4" : "prefix6";
+  const table = compiled[name];
+  // Disjoint prefixes: only the last one that does not start behind the entry can cover it.
+  const at = placeOf(name, table, makeRecord(name, entry.address, 255)) - shapes[name].bytes;
+  if (at >= 0) {
+    const candidate = entryAt(name, table, at);
+    if (within(entry, candidate)) return candidate;
   }
-  const name = tableOf(entry);
-  return find(name, tables[name], recordOf(entry)) >= 0 ? formatEntry(entry.family, entry.address, entry.length) : null;
+  const own = tableOf(entry);
+  return holds(own, compiled[own], recordOf(entry)) ? entry : null;
+}
+
+/** A merge of two tables: what only one of them has, or both have. */
+export function mergeTables(
+  name: TableName,
+  a: Uint8Array,
+  b: Uint8Array,
+  each: (where: "a" | "b" | "both", aAt: number, bAt: number) => void,
+): void {
+  const { bytes } = shapes[name];
+  for (let aAt = 0, bAt = 0; aAt < a.length || bAt < b.length;) {
+    const order = aAt >= a.length ? 1 : bAt >= b.length ? -1 : compareRecords(name, a, aAt, b, bAt);
+    each(order < 0 ? "a" : order > 0 ? "b" : "both", aAt, bAt);
+    if (order <= 0) aAt += bytes;
+    if (order >= 0) bAt += bytes;
+  }
+}
+
+/** How many entries one list has that the other has not. */
+export function difference(from: CompiledAllowlist, to: CompiledAllowlist): { added: number; removed: number } {
+  const counts = { a: 0, b: 0, both: 0 };
+  for (const name of tableNames) mergeTables(name, from[name], to[name], (where) => counts[where]++);
+  return { added: counts.b, removed: counts.a };
 }
