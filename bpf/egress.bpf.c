@@ -3,13 +3,13 @@
  * it to the kernel. It has to be there all the same: ENA, and veth by its far end, refuse redirected frames for an
  * interface without a program of its own (-ENXIO). Softirq.
  *
- * It is also how the worker injects many frames a system call (native/io/injector.h): BPF_PROG_RUN runs it on live
+ * It is also how a worker injects many frames a system call (native/io/injector.h): BPF_PROG_RUN runs it on live
  * frames, which show the loopback device as their origin, in the worker's thread with softirqs off. A program that is
  * attached nowhere would cost 24 ms a call, hence this one. bpf/losses.bpf.c sees what becomes of the frames.
  */
 #include "maps.h"
 
-/* The worker's frames; sized when the object is opened. AF_XDP receives into the same memory. */
+/* The workers' frames; sized when the object is opened. AF_XDP receives into the same memory. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -18,40 +18,45 @@ struct {
 	__type(value, struct vx_chunk);
 } umem SEC(".maps");
 
-struct vx_injection injection = {};
-
-static __noinline int vx_not_injected(void)
+static __noinline int vx_not_injected(struct vx_injection *injection)
 {
-	__u32 worker = VX_CPUS_MAX;
-	struct vx_slot *slot = bpf_map_lookup_elem(&stats_map, &worker);
+	struct vx_slot *slot;
 
-	injection.told++;
+	if (!injection)
+		return XDP_ABORTED;
+	slot = vx_slot_of_injection(injection);
+	injection->told++;
 	if (slot)
 		slot->direction[VX_INSIDE].dropped[VX_DROP_redirect_error]++;
 	return XDP_ABORTED;
 }
 
-/* The worker's next frame in place of this empty one. */
+/* The next frame of the worker that runs here in place of this empty one. */
 static __noinline int vx_inject(struct xdp_md *ctx)
 {
-	__u32 at = injection.cursor, chunk, offset, length;
+	struct vx_injection *injection = vx_injection_here();
+	__u32 at, chunk, offset, length;
 	struct vx_chunk *from;
 
-	if (at >= injection.count || at >= VX_INJECTION_MAX)
+	if (!injection)
 		return XDP_DROP;
-	injection.cursor = at + 1;
-	injection.taken++;
-	chunk = injection.frames[at].address / VX_FRAME_BYTES;
-	offset = injection.frames[at].address % VX_FRAME_BYTES;
-	length = injection.frames[at].length;
+	at = injection->cursor;
+	if (at >= injection->count || at >= VX_INJECTION_MAX)
+		return XDP_DROP;
+	injection->cursor = at + 1;
+	injection->taken++;
+	chunk = injection->frames[at].address / VX_FRAME_BYTES;
+	offset = injection->frames[at].address % VX_FRAME_BYTES;
+	length = injection->frames[at].length;
 	from = bpf_map_lookup_elem(&umem, &chunk);
 	VX_OPAQUE(offset);
 	VX_OPAQUE(length);
 	if (!from || offset > VX_FRAME_OFFSET_MAX || length < 14 || length > VX_EXCEPTION_BYTES_MAX ||
 	    bpf_xdp_adjust_tail(ctx, (int)length - (int)vx_frame_length(ctx)) ||
 	    bpf_xdp_store_bytes(ctx, 0, from->bytes + offset, length))
-		return vx_not_injected();
-	return bpf_redirect_map(&redirect_map, 0, XDP_ABORTED) == XDP_REDIRECT ? XDP_REDIRECT : vx_not_injected();
+		return vx_not_injected(injection);
+	return bpf_redirect_map(&redirect_map, 0, XDP_ABORTED) == XDP_REDIRECT ? XDP_REDIRECT
+									       : vx_not_injected(injection);
 }
 
 SEC("xdp")

@@ -3,7 +3,7 @@
  *
  * One frame's way, top to bottom: count it; parse the tunnel and the packet in it (bpf/parse.h); decide
  * about it (bpf/decide.h); rewrite in place with incremental checksums; decapsulate; redirect to the
- * outside interface, hand it to the exception worker, or drop it with a name (bpf/leave.h). Run to completion in
+ * outside interface, hand it to worker 0, or drop it with a name (bpf/leave.h). Run to completion in
  * softirq on the receiving CPU: no lock, and nothing shared with another CPU but the lookups.
  *
  * Fragments of protocols that have a rule take a way of their own (bpf/fragment.h), as do all IPv6 packets, which

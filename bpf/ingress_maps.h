@@ -28,6 +28,7 @@ VX_KNOB __u8 vx_decrement_ttl = 0;
 VX_KNOB __u8 vx_fixed_next_hop = 0;    /* 1: everything to vx_next_hop_mac, routes are not asked */
 VX_KNOB __u8 vx_next_hop_mac[6] = {};
 VX_KNOB __u8 vx_hand_over = VX_HAND_OVER_EXCEPTIONS;
+VX_KNOB __u32 vx_workers = 1;
 VX_KNOB __u32 vx_cache_seed = 0;       /* random: nobody outside can aim at one set of a cache */
 
 struct vx_control control = {}; /* in .bss; written by the control plane and (the generation) the worker */
@@ -138,7 +139,7 @@ struct {
 	__type(value, struct vx_rule_memo);
 } rule_cache SEC(".maps");
 
-/* The worker's sockets, by receive queue. */
+/* The workers' sockets: receive queue * workers + worker. Sized when the object is opened, as percpu_ringbufs. */
 struct {
 	__uint(type, BPF_MAP_TYPE_XSKMAP);
 	__uint(max_entries, VX_QUEUES_MAX);
@@ -146,8 +147,8 @@ struct {
 	__type(value, __u32);
 } worker_sockets SEC(".maps");
 
-/* The other way to the worker, one buffer a CPU: every packet's in the datapath ringbuf, else of a queue without a socket
- * (queues added at run time). Sized when made. */
+/* The other way to a worker: CPU * workers + worker. Every packet's in the datapath ringbuf, else of a queue without a
+ * socket (queues added at run time). Sized when made. */
 struct vx_exception_ring {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, VX_RING_BYTES);

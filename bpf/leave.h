@@ -90,7 +90,7 @@ static __always_inline int vx_decapsulate(struct xdp_md *ctx, __u32 l3_offset, _
 static __always_inline int vx_put_record(struct xdp_md *ctx, struct vx_slot *slot, void *ring,
 					 const struct vx_exception *exception, __u32 room)
 {
-	__u32 length = exception->length;
+	__u32 length = exception->length, sleeps;
 	struct vx_exception *record = bpf_ringbuf_reserve(ring, sizeof(*record) + room, 0);
 
 	if (!record)
@@ -104,22 +104,24 @@ static __always_inline int vx_put_record(struct xdp_md *ctx, struct vx_slot *slo
 	/* Read after the record was reserved: a worker that has begun to sleep since then finds it there. A locked
 	 * addition keeps that order on x86; where it does not, a lone record may wait for the worker's next tick. */
 	__sync_fetch_and_add(&slot->direction[VX_INSIDE].to_worker, 1);
-	bpf_ringbuf_submit(record, *(volatile __u32 *)&control.worker_sleeps ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+	sleeps = *(volatile __u32 *)&control.worker_sleeps[exception->worker % VX_WORKERS_MAX];
+	bpf_ringbuf_submit(record, sleeps ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
 	return XDP_DROP; /* the copy goes on */
 }
 
-/* Hands a decapsulated frame to the worker: by the socket of its queue, else by this CPU's ring. */
+/* Hands a decapsulated frame to its worker: by the socket of its queue, else by this CPU's ring. */
 static __noinline int vx_to_worker(struct xdp_md *ctx, struct vx_slot *slot, const struct vx_exception *exception)
 {
 	void *ring;
-	__u32 cpu = bpf_get_smp_processor_id();
+	__u32 at = bpf_get_smp_processor_id() * vx_workers + exception->worker;
 	__u32 length = exception->length;
 
 	VX_OPAQUE(length);
 	if (length < ETH_HLEN || length > VX_EXCEPTION_BYTES_MAX)
 		return vx_drop_leaving(ctx, slot, VX_DROP_too_big);
 	if (vx_hand_over != VX_HAND_OVER_RINGS &&
-	    bpf_redirect_map(&worker_sockets, ctx->rx_queue_index, XDP_ABORTED) == XDP_REDIRECT &&
+	    bpf_redirect_map(&worker_sockets, ctx->rx_queue_index * vx_workers + exception->worker, XDP_ABORTED) ==
+		    XDP_REDIRECT &&
 	    !bpf_xdp_adjust_meta(ctx, -(int)sizeof(*exception))) {
 		struct vx_exception *meta = (void *)(long)ctx->data_meta;
 		struct vx_ethernet *ethernet = (void *)(long)ctx->data;
@@ -131,7 +133,7 @@ static __noinline int vx_to_worker(struct xdp_md *ctx, struct vx_slot *slot, con
 			return XDP_REDIRECT;
 		}
 	}
-	ring = bpf_map_lookup_elem(&percpu_ringbufs, &cpu);
+	ring = bpf_map_lookup_elem(&percpu_ringbufs, &at);
 	if (!ring)
 		return vx_drop_leaving(ctx, slot, VX_DROP_redirect_error);
 	if (length <= VX_RECORD_SMALL)
@@ -143,23 +145,50 @@ static __noinline int vx_to_worker(struct xdp_md *ctx, struct vx_slot *slot, con
 	return vx_put_record(ctx, slot, ring, exception, VX_EXCEPTION_BYTES_MAX);
 }
 
+/* Which worker has the flow: all packets between two addresses go to one, fragments too. */
+static __always_inline __u32 vx_owner(struct xdp_md *ctx, __be16 protocol_be)
+{
+	__u32 hash = 0;
+
+	if (vx_workers == 1)
+		return 0;
+	if (protocol_be == bpf_htons(ETH_P_IP)) {
+		struct iphdr *ip = vx_at(ctx, ETH_HLEN, sizeof(*ip));
+
+		if (ip)
+			hash = ip->saddr ^ (ip->daddr << 16 | ip->daddr >> 16);
+	} else {
+		struct ipv6hdr *ip = vx_at(ctx, ETH_HLEN, sizeof(*ip));
+
+		if (ip)
+			for (int i = 0; i < 4; i++)
+				hash ^= (ip->saddr.in6_u.u6_addr32[i] ^ ip->daddr.in6_u.u6_addr32[3 - i]) << i;
+	}
+	hash = (hash ^ hash >> 16) * 0x7feb352d; /* lowbias32 by C. Wellons: neighbours among addresses part */
+	hash = (hash ^ hash >> 15) * 0x846ca68b;
+	return (__u64)(hash ^ hash >> 16) * vx_workers >> 32;
+}
+
 /* Hands over a complete frame with a header: to a ring, or because it is timed. */
-static __noinline int vx_ready_with_header(struct xdp_md *ctx, struct vx_slot *slot, __u64 started_ns)
+static __noinline int vx_ready_with_header(struct xdp_md *ctx, struct vx_slot *slot, __u32 worker, __u64 started_ns)
 {
 	struct vx_exception exception = {.magic = VX_EXCEPTION_MAGIC,
 					 .length = (__u16)vx_frame_length(ctx),
 					 .reason = VX_EXCEPTION_READY,
+					 .worker = worker,
 					 .started_ns = started_ns};
 
 	return vx_to_worker(ctx, slot, &exception);
 }
 
 /* Hands over a frame that is complete. */
-static __always_inline int vx_ready(struct xdp_md *ctx, struct vx_slot *slot, __u64 started_ns)
+static __always_inline int vx_ready(struct xdp_md *ctx, struct vx_slot *slot, __be16 protocol_be, __u64 started_ns)
 {
+	__u32 worker = vx_owner(ctx, protocol_be);
+
 	if (vx_hand_over != VX_HAND_OVER_SOCKETS || started_ns ||
-	    bpf_redirect_map(&worker_sockets, ctx->rx_queue_index, XDP_ABORTED) != XDP_REDIRECT)
-		return vx_ready_with_header(ctx, slot, started_ns);
+	    bpf_redirect_map(&worker_sockets, ctx->rx_queue_index * vx_workers + worker, XDP_ABORTED) != XDP_REDIRECT)
+		return vx_ready_with_header(ctx, slot, worker, started_ns);
 	slot->direction[VX_INSIDE].to_worker++;
 	return XDP_REDIRECT;
 }
@@ -184,7 +213,7 @@ static __always_inline int vx_forward(struct xdp_md *ctx, struct vx_slot *slot, 
 	vx_copy_macs((__u32 *)ethernet, (const __u32 *)macs);
 	ethernet->protocol_be = protocol_be;
 	if (vx_hand_over != VX_HAND_OVER_EXCEPTIONS)
-		return vx_ready(ctx, slot, started_ns);
+		return vx_ready(ctx, slot, protocol_be, started_ns);
 	action = bpf_redirect_map(&redirect_map, 0, XDP_ABORTED);
 	if (action != XDP_REDIRECT)
 		return vx_drop_leaving(ctx, slot, VX_DROP_redirect_error);

@@ -49,8 +49,7 @@ struct bpf_prog {
 };
 #pragma clang attribute pop
 
-extern struct vx_control control;     /* bpf/ingress_maps.h */
-extern struct vx_injection injection; /* bpf/egress.bpf.c */
+extern struct vx_control control; /* bpf/ingress_maps.h */
 
 static __always_inline int vx_is_interface(const struct net_device *device, __u32 direction)
 {
@@ -81,15 +80,16 @@ static __always_inline __u32 vx_refusal(const struct net_device *to, int err)
 										      : VX_DROP_tx_refused;
 }
 
-/* A bulk of the worker's, in the worker's own thread. */
+/* A bulk of a worker's, in the worker's own thread. */
 static __always_inline int vx_injected(const struct net_device *to, __u64 taken, __u64 refused, int err)
 {
-	__u32 worker = VX_CPUS_MAX;
-	struct vx_slot *slot = bpf_map_lookup_elem(&stats_map, &worker);
-	__u64 ours = injection.taken - injection.told;
+	struct vx_injection *injection = vx_injection_here();
+	struct vx_slot *slot = injection ? vx_slot_of_injection(injection) : 0;
+	__u64 ours;
 
-	if (!slot)
+	if (!injection || !slot)
 		return 0;
+	ours = injection->taken - injection->told;
 	if (taken > ours)
 		taken = ours;
 	if (refused > ours - taken)
@@ -98,7 +98,7 @@ static __always_inline int vx_injected(const struct net_device *to, __u64 taken,
 	slot->direction[VX_INSIDE].injected += taken;
 	if (refused)
 		slot->direction[VX_INSIDE].dropped[vx_refusal(to, err)] += refused;
-	injection.told += taken + refused;
+	injection->told += taken + refused;
 	return 0;
 }
 
@@ -144,8 +144,9 @@ SEC("tp_btf/xdp_redirect_err")
 int BPF_PROG(vx_redirect_err, const struct net_device *device, const struct bpf_prog *xdp, const void *target, int err,
 	     int map_type)
 {
+	struct vx_injection *injection = vx_injection_here();
 	struct vx_slot *slot = 0;
-	__u32 reason = VX_DROP_redirect_error, worker = VX_CPUS_MAX;
+	__u32 reason = VX_DROP_redirect_error;
 
 	if (!control.ingress_prog_id)
 		return 0;
@@ -153,9 +154,9 @@ int BPF_PROG(vx_redirect_err, const struct net_device *device, const struct bpf_
 		reason = err == -VX_ENETDOWN ? VX_DROP_carrier_down : err == -VX_EMSGSIZE ? VX_DROP_too_big : reason;
 	else if (err == -VX_ENOBUFS || err == -VX_ENOMEM)
 		return 0; /* XskReceiver::refused */
-	if (xdp->aux->id == control.egress_prog_id) {
-		slot = bpf_map_lookup_elem(&stats_map, &worker);
-		injection.told++;
+	if (xdp->aux->id == control.egress_prog_id && injection) {
+		slot = vx_slot_of_injection(injection);
+		injection->told++;
 	} else if (xdp->aux->id == control.ingress_prog_id) {
 		slot = vx_slot_here();
 	}

@@ -36,6 +36,16 @@ struct {
 	__type(value, __u32);
 } redirect_map VX_MAP;
 
+/* The frames that workers inject, by CPU; sized when the object is opened. A worker has its CPU's to itself during a call,
+ * and everything that the call runs, runs on that CPU. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct vx_injection);
+} injections VX_MAP;
+
 /* Samples of drops, for people, while somebody watches. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -74,6 +84,21 @@ static __always_inline struct vx_slot *vx_slot_here(void)
 	__u32 cpu = bpf_get_smp_processor_id();
 
 	return cpu < VX_CPUS_MAX ? bpf_map_lookup_elem(&stats_map, &cpu) : 0;
+}
+
+static __always_inline struct vx_injection *vx_injection_here(void)
+{
+	__u32 cpu = bpf_get_smp_processor_id();
+
+	return bpf_map_lookup_elem(&injections, &cpu);
+}
+
+/* The slot of the worker that injects. */
+static __always_inline struct vx_slot *vx_slot_of_injection(const struct vx_injection *injection)
+{
+	__u32 slot = VX_CPUS_MAX + injection->worker - 1;
+
+	return injection->worker ? bpf_map_lookup_elem(&stats_map, &slot) : 0;
 }
 
 #endif

@@ -26,10 +26,10 @@ export interface DatapathPlan {
   clearDontFragment: boolean;
   forwardIpv6: boolean;
   decrementTtl: boolean;
-  worker: {
-    /** CPU the exception worker is pinned to. */
-    cpu: number;
-    /** Most packets it receives at once. */
+  workers: {
+    /** One worker each, pinned to it. In the datapath xdp there is one. */
+    cpus: number[];
+    /** Most packets a worker receives at once. */
     batch: number;
     /** Spin instead of sleeping in poll(2). */
     busy: boolean;
@@ -73,9 +73,10 @@ export interface Snapshot {
   outsideMtu: number;
   /** XDP programs are attached where we attached them. */
   attached: boolean;
-  workerAlive: boolean;
-  /** Packets waiting at the exception worker for a neighbour or a first fragment. */
-  workerWaiting: number;
+  /** All of them. */
+  workersAlive: boolean;
+  /** Packets waiting at worker 0 for a neighbour or a first fragment. */
+  waiting: number;
   routes: number;
   nextHops: { address: string; mac: string | null; state: "resolving" | "valid" | "failed" }[];
 }
@@ -101,7 +102,7 @@ export class Gateway {
   setRules(rules: Uint8Array): Promise<void>;
   /** Changes what the plan's `vnis` and `peers` were, where they were not null. When it fails, some may have changed. */
   setFilters(vnis: Uint32Array | null, peers: Uint8Array | null): Promise<void>;
-  /** Starts the exception worker, waits until routes and neighbours are known, attaches the programs. Codes: NO_NATIVE_XDP, XDP_BUSY,
+  /** Starts the workers, waits until routes and neighbours are known, attaches the programs. Codes: NO_NATIVE_XDP, XDP_BUSY,
    * MTU_TOO_BIG, ATTACH_FAILED, PIN_FAILED, WORKER_FAILED. */
   attach(): Attached;
   /** stats_map itself, VX_SLOTS_MAX slots: read it with the offsets of abi.gen.ts. Detached by `stop`. */
@@ -114,7 +115,7 @@ export class Gateway {
   snapshot(): Snapshot;
   /** Counts redirected packets whose fate the kernel did not report; at once when there are none. */
   settle(): Promise<void>;
-  /** Detaches, waits until nothing is pending (bounded), joins the worker, removes pins and neighbour entries of ours.
+  /** Detaches, waits until nothing is pending (bounded), joins the workers, removes pins and neighbour entries of ours.
    * The final counters are copied into `into` (same layout as `counters`). */
   stop(into: Uint8Array): Promise<void>;
 }

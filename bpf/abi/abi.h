@@ -15,7 +15,7 @@
 #include "counters.h"
 
 #define VX_CPUS_MAX 512             /* slots of stats_map: one per CPU, one per native worker, the control plane's */
-#define VX_WORKERS_MAX 1            /* the exception worker */
+#define VX_WORKERS_MAX 64           /* native workers; number 0 has the exceptions too */
 #define VX_CONTROL_SLOT (VX_CPUS_MAX + VX_WORKERS_MAX) /* what no packet's own CPU or worker could count */
 #define VX_SLOTS_MAX (VX_CONTROL_SLOT + 1)
 #define VX_QUEUES_MAX 128           /* inside receive queues that get an AF_XDP socket */
@@ -109,12 +109,12 @@ struct vx_control {
 	struct vx_epoch epoch;
 	__u32 rules;           /* VX_RULES_*: protocols that have, or had, a static rule */
 	__u32 ingress_prog_id; /* so that host-wide tracepoints count only our redirects; 0: count none */
-	__u32 egress_prog_id;  /* the same for what the worker injects */
-	__u32 worker_sleeps;   /* the worker waits in poll(2): a ring record has to wake it */
+	__u32 egress_prog_id;  /* the same for what the workers inject */
 	__u32 sample_round;    /* 0: nobody watches; else a new one whenever the samples were read */
 	__u32 sample_most;     /* samples of a reason that a CPU, or worker, takes in a round */
-	__u32 pad[8];
-} __attribute__((aligned(64))); /* XDP reads it for every packet: nobody may write to its cache line that often */
+	__u32 pad[9]; /* going to sleep costs XDP no line it reads */
+	__u32 worker_sleeps[VX_WORKERS_MAX]; /* waits in poll(2): a ring record has to wake it */
+} __attribute__((aligned(64))); /* XDP reads it for every packet: nobody may write to its first line that often */
 
 struct vx_prefix4 {
 	__u32 length;
@@ -162,9 +162,9 @@ struct vx_route {
 	struct vx_addr gateway;
 };
 
-/* neighbours: absent = never asked for: the exception worker resolves it. */
+/* neighbours: absent = never asked for: worker 0 resolves it. */
 enum vx_neighbour_state {
-	VX_NEIGHBOUR_RESOLVING, /* packets wait at the exception worker */
+	VX_NEIGHBOUR_RESOLVING, /* packets wait at worker 0 */
 	VX_NEIGHBOUR_VALID,
 	VX_NEIGHBOUR_FAILED,
 };
@@ -178,7 +178,7 @@ struct vx_neighbour {
 /* fragments: what became of a datagram with fragments while static rules exist. */
 enum vx_fragment_state {
 	VX_FRAGMENT_DECIDED, /* first fragment seen: address_be replaces the destination (0: unchanged) */
-	VX_FRAGMENT_HELD,    /* later fragments wait at the exception worker for the first */
+	VX_FRAGMENT_HELD,    /* later fragments wait at worker 0 for the first */
 	VX_FRAGMENT_DROPPED, /* all of it is dropped */
 };
 
@@ -227,12 +227,12 @@ enum vx_verdict {
 	VX_VERDICT_FORWARD, /* redirect to the outside interface */
 	VX_VERDICT_DROP,    /* with a named reason */
 	VX_VERDICT_PASS,    /* the kernel's own */
-	VX_VERDICT_WORKER,  /* the exception worker's */
+	VX_VERDICT_WORKER,  /* worker 0's */
 };
 
-/* In front of a packet handed to the worker: of every one in a ring buffer (record header), and of those in a socket
+/* In front of a packet handed to a worker: of every one in a ring buffer (record header), and of those in a socket
  * whose EtherType is VX_ETHERTYPE_EXCEPTION (XDP metadata). Without it the frame is READY, as nearly all are where
- * the worker sends everything: the header would be one more cache line to carry between two cores. The packet starts at
+ * the workers send everything: the header would be one more cache line to carry between two cores. The packet starts at
  * an Ethernet header; its addresses are to be filled in, but for READY, its EtherType too. */
 #define VX_ETHERTYPE_EXCEPTION 0 /* no frame has it: up to 1,500 it is a length (IEEE 802.3) */
 
@@ -250,13 +250,13 @@ struct vx_exception {
 	__u32 magic;
 	__u16 length; /* of the Ethernet frame that follows */
 	__u8 reason;
-	__u8 pad;
+	__u8 worker; /* READY: the flow's; exceptions: 0 */
 	__be32 original_destination_be; /* before translation: the fragment's key */
 	__be32 new_destination_be;      /* FRAGMENT_FIRST: what the rest gets; 0: unchanged */
 	__u64 started_ns;               /* when XDP saw it, where its latency is measured; else 0 */
 };
 
-/* `injection` in the programs' .bss: what the worker has the outside program send by XDP live frames. */
+/* injections[CPU]: what a worker on that CPU has the outside program send by XDP live frames. */
 #define VX_INJECTION_MAX 1024 /* frames a call */
 
 #define VX_LOOPBACK_IFINDEX 1 /* in every network namespace: include/net/net_namespace.h */
@@ -271,11 +271,13 @@ struct vx_injected {
 };
 
 struct vx_injection {
+	__u32 worker; /* who has it for the call, + 1; 0: nobody */
 	__u32 count;
 	__u32 cursor; /* frames the program has taken */
+	__u32 pad0;
 	__u64 taken; /* likewise, in all calls */
 	__u64 told;  /* of those, the ones whose fate is counted */
-	__u64 pad[5];
+	__u64 pad[4];
 	struct vx_injected frames[VX_INJECTION_MAX];
 } __attribute__((aligned(64))); /* written for every packet: in no cache line that XDP reads */
 

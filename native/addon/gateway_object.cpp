@@ -45,20 +45,22 @@ DatapathPlan to_datapath_plan(const Napi::Object &plan)
 	return out;
 }
 
-WorkerPlan to_worker_plan(const Napi::Object &plan)
+WorkersPlan to_workers_plan(const Napi::Object &plan)
 {
-	auto worker = plan.Get("worker").As<Napi::Object>();
+	auto workers = plan.Get("workers").As<Napi::Object>();
+	auto cpus = workers.Get("cpus").As<Napi::Array>();
+	WorkersPlan out{{}, workers.Get("batch").ToNumber().Uint32Value(), workers.Get("busy").ToBoolean().Value()};
 
-	return {worker.Get("cpu").ToNumber().Int32Value(), worker.Get("batch").ToNumber().Uint32Value(),
-		worker.Get("busy").ToBoolean().Value()};
+	for (uint32_t i = 0; i < cpus.Length(); i++)
+		out.cpus.push_back(cpus.Get(i).ToNumber().Int32Value());
+	return out;
 }
 
-uint32_t receive_queues(int ifindex)
+std::optional<InterfaceFacts> facts_of(int ifindex)
 {
 	char name[IF_NAMESIZE];
-	auto facts = if_indextoname(static_cast<unsigned>(ifindex), name) ? interface_facts(name) : std::nullopt;
 
-	return facts ? facts->rx_queues : 1;
+	return if_indextoname(static_cast<unsigned>(ifindex), name) ? interface_facts(name) : std::nullopt;
 }
 
 std::string to_text(const vx_addr &address)
@@ -147,7 +149,9 @@ GatewayObject::GatewayObject(const Napi::CallbackInfo &info) : Napi::ObjectWrap<
 	}
 	auto plan = info[0].As<Napi::Object>();
 	DatapathPlan datapath = to_datapath_plan(plan);
-	auto opened = Gateway::open(datapath, to_worker_plan(plan), receive_queues(datapath.inside_ifindex));
+	auto inside = facts_of(datapath.inside_ifindex), outside = facts_of(datapath.outside_ifindex);
+	auto opened = Gateway::open(datapath, to_workers_plan(plan), inside ? inside->rx_queues : 1,
+				    outside ? outside->tx_queues : 1);
 	if (!opened) {
 		to_js_error(env, opened.error()).ThrowAsJavaScriptException();
 		return;
@@ -303,8 +307,8 @@ Napi::Value GatewayObject::snapshot(const Napi::CallbackInfo &info)
 	out["outsideCarrier"] = snapshot.outside_carrier;
 	out["outsideMtu"] = snapshot.outside_mtu;
 	out["attached"] = gateway_->datapath().attached();
-	out["workerAlive"] = snapshot.alive;
-	out["workerWaiting"] = snapshot.waiting;
+	out["workersAlive"] = snapshot.alive;
+	out["waiting"] = snapshot.waiting;
 	out["routes"] = snapshot.routes;
 	out["nextHops"] = hops;
 	return out;

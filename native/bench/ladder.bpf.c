@@ -11,8 +11,6 @@
 #include "leave.h"
 #include "rewrite.h"
 
-struct vx_injection injection = {}; /* of bpf/egress.bpf.c, for bpf/losses.bpf.c */
-
 /* Set by vxbare before the programs are loaded. */
 const volatile __u32 stage_mtu = 0;
 const volatile struct vx_host stage_hop = {};

@@ -1,4 +1,4 @@
-// Splits one IPv4 packet into fragments. Pure; called by the exception worker on its thread.
+// Splits one IPv4 packet into fragments. Pure; called by worker 0 on its thread.
 #include "ipv4_fragments.h"
 
 #include <algorithm>

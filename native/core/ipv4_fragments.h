@@ -1,4 +1,4 @@
-// Splits one IPv4 packet into fragments that fit an MTU (RFC 791 section 3.2). Pure; used by the exception worker.
+// Splits one IPv4 packet into fragments that fit an MTU (RFC 791 section 3.2). Pure; used by worker 0.
 //
 // The packet may itself be a fragment: offsets go on from its own and the last piece keeps its MF bit. Pieces
 // after the first carry only the options with the copied flag.

@@ -1,4 +1,4 @@
-// Which route decides for a prefix. Pure; called by the exception worker.
+// Which route decides for a prefix. Pure; called by worker 0.
 #include "route_table.h"
 
 #include <linux/rtnetlink.h>

@@ -1,4 +1,4 @@
-// Every route the kernel has told us of, and which of them decides for a prefix. Pure; the exception worker keeps
+// Every route the kernel has told us of, and which of them decides for a prefix. Pure; worker 0 keeps
 // one and mirrors its decisions into routes4 and routes6.
 //
 // All candidates of a prefix are kept, because deleting the best must bring the next best back and the kernel

@@ -101,9 +101,9 @@ Result<std::unique_ptr<Datapath>> Datapath::open(const DatapathPlan &plan)
 		return loaded.error();
 	if (auto filled = self->fill_filters(plan); !filled)
 		return filled.error();
-	if (auto made = self->make_exception_rings(plan.hand_over); !made)
+	if (auto made = self->make_exception_rings(plan); !made)
 		return made.error();
-	if (auto mapped = self->map_slots(); !mapped)
+	if (auto mapped = self->map_memory(); !mapped)
 		return mapped.error();
 	return self;
 }
@@ -112,6 +112,8 @@ Datapath::~Datapath()
 {
 	if (slots_)
 		munmap(slots_, slots_bytes());
+	if (injections_)
+		munmap(injections_, injection_lanes_ * sizeof(vx_injection));
 	if (skeleton_)
 		datapath__destroy(skeleton_);
 }
@@ -128,6 +130,7 @@ Result<void> Datapath::load(const DatapathPlan &plan)
 		return kernel_error("LOAD_FAILED", "open programs");
 	auto *knobs = skeleton_->rodata;
 	knobs->vx_hand_over = plan.hand_over;
+	knobs->vx_workers = plan.workers;
 	knobs->vx_plain_ethernet = plan.plain_ethernet;
 	knobs->vx_port_be = htobe16(plan.vxlan_port);
 	knobs->vx_any_vni = !plan.vni_ranges;
@@ -148,6 +151,10 @@ Result<void> Datapath::load(const DatapathPlan &plan)
 	bpf_map__set_max_entries(skeleton_->maps.host_cache, static_cast<uint32_t>(cpus) * VX_HOSTS_PER_CPU);
 	bpf_map__set_max_entries(skeleton_->maps.rule_cache, static_cast<uint32_t>(cpus) * VX_RULE_MEMOS_PER_CPU);
 	bpf_map__set_max_entries(skeleton_->maps.umem, plan.umem_chunks);
+	bpf_map__set_max_entries(skeleton_->maps.worker_sockets, plan.inside_queues * plan.workers);
+	bpf_map__set_max_entries(skeleton_->maps.percpu_ringbufs, static_cast<uint32_t>(cpus) * plan.workers);
+	injection_lanes_ = plan.hand_over == VX_HAND_OVER_EXCEPTIONS ? 1 : static_cast<uint32_t>(cpus);
+	bpf_map__set_max_entries(skeleton_->maps.injections, injection_lanes_);
 	bpf_map__set_max_entries(skeleton_->maps.vni_set, plan.vni_ranges ? (1u << 24) / 64 : 1);
 	if (load_undisturbed(skeleton_)) {
 		bool denied = errno == EPERM || errno == EACCES;
@@ -157,22 +164,22 @@ Result<void> Datapath::load(const DatapathPlan &plan)
 	return {};
 }
 
-Result<void> Datapath::map_slots()
+Result<void> Datapath::map_memory()
 {
 	slots_ = map_slots_of(bpf_map__fd(skeleton_->maps.stats_map), PROT_READ | PROT_WRITE);
 	if (!slots_)
 		return kernel_error("MAP_FAILED", "map stats_map");
+	void *memory = mmap(nullptr, injection_lanes_ * sizeof(vx_injection), PROT_READ | PROT_WRITE, MAP_SHARED,
+			    bpf_map__fd(skeleton_->maps.injections), 0);
+	if (memory == MAP_FAILED)
+		return kernel_error("MAP_FAILED", "map injections");
+	injections_ = static_cast<vx_injection *>(memory);
 	return {};
 }
 
 vx_control *Datapath::control()
 {
 	return &skeleton_->bss->control;
-}
-
-vx_injection *Datapath::injection()
-{
-	return &skeleton_->bss->injection;
 }
 
 int Datapath::outside_program_fd() const

@@ -29,6 +29,8 @@ struct DatapathPlan {
 	std::string pin_directory;
 	vx_hand_over hand_over = VX_HAND_OVER_EXCEPTIONS;
 	uint32_t umem_chunks = 1;
+	uint32_t workers = 1;
+	uint32_t inside_queues = 1;  // that get sockets
 	bool plain_ethernet = false;
 	uint16_t vxlan_port = 0;
 	std::optional<vx_addr> local;
@@ -91,7 +93,9 @@ public:
 	vx_slot *slots() { return slots_; }
 	static constexpr size_t slots_bytes() { return sizeof(vx_slot) * VX_SLOTS_MAX; }
 	vx_control *control();
-	vx_injection *injection();
+	// One a CPU, injection_lanes() of them.
+	vx_injection *injections() { return injections_; }
+	uint32_t injection_lanes() const { return injection_lanes_; }
 	int outside_program_fd() const;
 	int map_fd(const char *name) const;
 
@@ -99,8 +103,8 @@ private:
 	Datapath() = default;
 	Result<void> load(const DatapathPlan &plan);
 	Result<void> fill_filters(const DatapathPlan &plan);
-	Result<void> make_exception_rings(vx_hand_over hand_over);
-	Result<void> map_slots();
+	Result<void> make_exception_rings(const DatapathPlan &plan);
+	Result<void> map_memory();
 	Result<int> attach_xdp(int prog_fd, int ifindex, const char *pin, Fd *link, bool *took_over);
 	Result<void> attach_tracepoint(int prog_fd, Fd *link);
 	Result<void> pin_everything();
@@ -116,6 +120,8 @@ private:
 	std::string pin_directory_;
 	int inside_ifindex_ = 0, outside_ifindex_ = 0;
 	vx_slot *slots_ = nullptr;
+	vx_injection *injections_ = nullptr;
+	uint32_t injection_lanes_ = 0;
 	Fd claim_, ingress_, egress_, devmap_xmit_, redirect_err_;
 	Fd old_stats_, old_devmap_xmit_, old_redirect_err_;
 	std::array<AllowlistTable, 4> allowlist_;  // in force; empty: everything is allowed

@@ -16,7 +16,7 @@
 namespace vx {
 namespace {
 
-constexpr uint32_t kPacketRingBytes = 4 << 20;
+constexpr uint32_t kPacketRingBytes = 4 << 20, kRingBytesMin = 64 << 10;
 
 constexpr uint32_t kBatch = 65536;  // keys a system call: a daemon that is told to stop waits for one at most
 
@@ -122,17 +122,19 @@ Result<void> Datapath::set_filters(const std::optional<std::vector<uint32_t>> &v
 	return {};
 }
 
-Result<void> Datapath::make_exception_rings(vx_hand_over hand_over)
+// The workers of a CPU share what one alone would have.
+Result<void> Datapath::make_exception_rings(const DatapathPlan &plan)
 {
-	const uint32_t bytes = hand_over == VX_HAND_OVER_RINGS ? kPacketRingBytes : VX_RING_BYTES;
+	const uint32_t all = plan.hand_over == VX_HAND_OVER_RINGS ? kPacketRingBytes : VX_RING_BYTES;
+	const uint32_t bytes = std::max(kRingBytesMin, std::bit_floor(all / plan.workers));
 	int outer = bpf_map__fd(skeleton_->maps.percpu_ringbufs);
-	auto cpus = static_cast<uint32_t>(libbpf_num_possible_cpus());
+	uint32_t rings = bpf_map__max_entries(skeleton_->maps.percpu_ringbufs);
 
-	for (uint32_t cpu = 0; cpu < cpus; cpu++) {
+	for (uint32_t at = 0; at < rings; at++) {
 		Fd ring(bpf_map_create(BPF_MAP_TYPE_RINGBUF, "exception_ring", 0, 0, bytes, nullptr));
 		int fd = ring.get();
 
-		if (!ring || bpf_map_update_elem(outer, &cpu, &fd, 0))
+		if (!ring || bpf_map_update_elem(outer, &at, &fd, 0))
 			return kernel_error("MAP_FAILED", "make exception rings");
 	}
 	return {};

@@ -1,8 +1,9 @@
-// See injector.h. Runs on the worker's thread.
+// See injector.h. Runs on a worker's thread.
 #include "injector.h"
 
 #include <bpf/bpf.h>
 #include <linux/bpf.h>
+#include <sched.h>
 
 #include <cerrno>
 
@@ -13,23 +14,37 @@ constexpr uint32_t kLiveBatch = 64;  // fewer: more flushes; more: the frames fa
 
 }  // namespace
 
+bool Injector::begin()
+{
+	const int cpu = sched_getcpu();
+	if (cpu < 0 || static_cast<size_t>(cpu) >= lanes_.size())
+		return false;
+	vx_injection &lane = lanes_[static_cast<size_t>(cpu)];
+	uint32_t nobody = 0;
+	if (!__atomic_compare_exchange_n(&lane.worker, &nobody, worker_ + 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+		return false;
+	lane_ = &lane;
+	lane.count = lane.cursor = 0;
+	return true;
+}
+
 uint32_t Injector::run(int *error)
 {
 	uint8_t empty[64] = {};
 	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = empty, .data_size_in = sizeof(empty),
-		    .repeat = static_cast<int>(injection_->count), .flags = BPF_F_TEST_XDP_LIVE_FRAMES,
+		    .repeat = static_cast<int>(lane_->count), .flags = BPF_F_TEST_XDP_LIVE_FRAMES,
 		    .batch_size = kLiveBatch);
-	injection_->cursor = 0;
 	const int failed = bpf_prog_test_run_opts(program_fd_, &options);
-	const uint32_t taken = injection_->cursor;
-	*error = taken == injection_->count ? 0 : failed ? -failed : EAGAIN;
-	injection_->count = 0;
+	const uint32_t taken = lane_->cursor;
+	*error = taken == lane_->count ? 0 : failed ? -failed : EAGAIN;
+	lane_->count = 0;
 	// The kernel left the tracing program out: see Datapath::settle.
-	const uint64_t unreported = injection_->taken - injection_->told;
-	injection_->told += unreported;
+	const uint64_t unreported = lane_->taken - lane_->told;
+	lane_->told += unreported;
 	counters_->forwarded += unreported;
 	counters_->injected += unreported;
 	counters_->unreported += unreported;
+	__atomic_store_n(&lane_->worker, 0, __ATOMIC_RELEASE);
 	return taken;
 }
 

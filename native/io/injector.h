@@ -1,15 +1,16 @@
 // Many frames a system call: the outside program (bpf/egress.bpf.c) is run on XDP live frames, takes the worker's
-// frames out of the UMEM and redirects them to the outside interface. Used by the worker on its thread.
+// frames out of the UMEM and redirects them to the outside interface. Used by each worker on its thread.
 //
 // What the kernel does (net/bpf/test_run.c, Linux 5.18 and later) and the code here relies on:
 // - A call has a fixed cost of some 13 us, a frame one of some 180 ns; AF_XDP has it the other way round.
-// - It runs in the caller's context with softirqs off, so the tracepoints count on this thread (bpf/losses.bpf.c): when
+// - It runs in the caller's context, on one CPU unless somebody moves the thread, a batch at a time with softirqs off; so the tracepoints count on this thread (bpf/losses.bpf.c): when
 //   the call returns every frame the program took has its fate.
 // - A pending signal or lack of memory ends it early. The program's own cursor says how far it came, not `repeat`.
 // - A frame is a page: headroom, skb_shared_info and headers leave room for kInjectBytesMax.
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "../../bpf/abi/abi.h"
 
@@ -19,17 +20,19 @@ constexpr uint32_t kInjectBytesMax = 3072;
 
 class Injector {
 public:
-	// `program_fd` -1: there is none, and ready() is false.
-	Injector(int program_fd, vx_injection *injection, vx_counters *counters)
-		: program_fd_(program_fd), injection_(injection), counters_(counters)
+	// `program_fd` -1: there is none, and ready() is false. `lanes` by CPU; `counters` are this worker's.
+	Injector(int program_fd, std::span<vx_injection> lanes, uint32_t worker, vx_counters *counters)
+		: program_fd_(program_fd), lanes_(lanes), worker_(worker), counters_(counters)
 	{
 	}
 
 	bool ready() const { return program_fd_ >= 0; }
-	bool has_room() const { return injection_->count < VX_INJECTION_MAX; }
+	// Takes this CPU's lane for one call. False: another worker, stopped within its own, has it.
+	bool begin();
+	// At most VX_INJECTION_MAX.
 	void add(uint64_t address, uint32_t length)
 	{
-		injection_->frames[injection_->count++] = {static_cast<uint32_t>(address), length};
+		lane_->frames[lane_->count++] = {static_cast<uint32_t>(address), length};
 	}
 	// Sends what was added. Returns how many of them have their fate, counted; the rest is forgotten. Not all of them:
 	// `error` says why.
@@ -39,8 +42,10 @@ public:
 
 private:
 	int program_fd_;
-	vx_injection *injection_;
+	std::span<vx_injection> lanes_;
+	uint32_t worker_;
 	vx_counters *counters_;
+	vx_injection *lane_ = nullptr;
 };
 
 }  // namespace vx

@@ -94,9 +94,12 @@ std::optional<InterfaceFacts> interface_facts(const std::string &name)
 		facts.driver = driver.driver;
 	channels.cmd = ETHTOOL_GCHANNELS;
 	request.ifr_data = reinterpret_cast<char *>(&channels);
-	if (!ioctl(fd.get(), SIOCETHTOOL, &request))
+	if (!ioctl(fd.get(), SIOCETHTOOL, &request)) {
 		facts.rx_queues = channels.rx_count + channels.combined_count;
+		facts.tx_queues = channels.tx_count + channels.combined_count;
+	}
 	facts.rx_queues = std::max(facts.rx_queues, 1u);
+	facts.tx_queues = std::max(facts.tx_queues, 1u);
 	return facts;
 }
 

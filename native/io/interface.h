@@ -15,7 +15,7 @@ struct InterfaceFacts {
 	uint32_t mtu;
 	std::string driver;
 	bool carrier;
-	uint32_t rx_queues;
+	uint32_t rx_queues, tx_queues;
 };
 
 // nullopt: there is no interface of that name in this network namespace.

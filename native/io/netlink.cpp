@@ -1,4 +1,4 @@
-// One rtnetlink socket. Used by the exception worker, on the thread that runs it.
+// One rtnetlink socket. Used by worker 0, on the thread that runs it.
 #include "netlink.h"
 
 #include <linux/fib_rules.h>

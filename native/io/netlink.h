@@ -1,4 +1,4 @@
-// One rtnetlink socket: requests, dumps and what the kernel announces. Used by the exception worker: before its
+// One rtnetlink socket: requests, dumps and what the kernel announces. Used by worker 0: before its
 // thread runs on the starting thread, then on its own.
 #pragma once
 

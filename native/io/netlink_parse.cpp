@@ -1,4 +1,4 @@
-// Reads rtnetlink messages. Pure; called by the exception worker on its thread and by tests.
+// Reads rtnetlink messages. Pure; called by worker 0 on its thread and by tests.
 #include "netlink_parse.h"
 
 #include <linux/fib_rules.h>

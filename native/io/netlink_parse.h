@@ -1,4 +1,4 @@
-// What rtnetlink says about links, routes and neighbours, as values. Pure; called by the exception worker on its
+// What rtnetlink says about links, routes and neighbours, as values. Pure; called by worker 0 on its
 // thread and by tests with recorded bytes.
 //
 // Nothing in a message is trusted: an attribute that runs over its message ends the reading of it, and a message

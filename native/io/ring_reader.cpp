@@ -101,7 +101,7 @@ Result<void> RingReader::add(Fd map)
 	return {};
 }
 
-Result<RingReader> RingReader::open(int map_fd, Visit visit)
+Result<RingReader> RingReader::open(int map_fd, Visit visit, uint32_t first, uint32_t step)
 {
 	RingReader reader;
 	reader.visit_ = std::move(visit);
@@ -115,10 +115,10 @@ Result<RingReader> RingReader::open(int map_fd, Visit visit)
 			return added.error();
 		return reader;
 	}
-	for (uint32_t cpu = 0; cpu < info.max_entries; cpu++) {
+	for (uint32_t at = first; at < info.max_entries; at += step) {
 		uint32_t id = 0;
-		if (bpf_map_lookup_elem(map_fd, &cpu, &id))
-			continue;  // no buffer was made for that CPU
+		if (bpf_map_lookup_elem(map_fd, &at, &id))
+			continue;  // none was made there
 		Fd ring(bpf_map_get_fd_by_id(id));
 		if (!ring)
 			return Error{"WORKER_FAILED", "bpf_map_get_fd_by_id", errno, info.name};

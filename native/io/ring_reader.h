@@ -1,5 +1,5 @@
-// Reads BPF ring buffers in place: one map, or every map inside an ARRAY_OF_MAPS (percpu_ringbufs). Used by the worker:
-// made on the starting thread, then used by its own.
+// Reads BPF ring buffers in place: one map, or maps inside an ARRAY_OF_MAPS (percpu_ringbufs). Used by the workers: made on
+// the starting thread, then used by one's own.
 //
 // libbpf tells the producer of each record that is read, and the producer, which looks at that at each reservation, then
 // waits for the cache line each time. Here it is told once a batch. Layout: kernel/bpf/ringbuf.c, Documentation/bpf/
@@ -31,7 +31,8 @@ public:
 	// At most `most` records of one ring; how many there were. For its one consumer.
 	static uint32_t consume(const RingMemory &ring, uint32_t most, const Visit &visit);
 
-	static Result<RingReader> open(int map_fd, Visit visit);
+	// Of an ARRAY_OF_MAPS every `step`th map from `first` on.
+	static Result<RingReader> open(int map_fd, Visit visit, uint32_t first = 0, uint32_t step = 1);
 
 	// Readable in poll(2) when a producer has asked for a wake-up.
 	int fd() const { return epoll_.get(); }

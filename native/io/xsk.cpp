@@ -1,4 +1,4 @@
-// AF_XDP sockets. Used by the exception worker; xsk.h says what is relied on.
+// AF_XDP sockets. xsk.h says what is relied on.
 #include "xsk.h"
 
 #include <sys/mman.h>
@@ -103,49 +103,76 @@ Result<void> XskRing<Entry>::map(int fd, uint64_t page_offset, const xdp_ring_of
 template class XskRing<uint64_t>;
 template class XskRing<xdp_desc>;
 
-Result<XskReceiver> XskReceiver::open(Umem &umem, uint32_t ifindex, uint32_t queue, uint32_t share, int shared_fd)
+namespace {
+
+// What the first socket of a queue brings.
+struct QueueRings {
+	XskRing<uint64_t> &fill;
+	uint32_t fill_entries;
+	XskRing<uint64_t> &completion;
+	uint32_t completion_entries;
+
+	Result<void> make(int fd, const xdp_mmap_offsets &offsets) const
+	{
+		if (set_ring(fd, XDP_UMEM_FILL_RING, fill_entries) ||
+		    set_ring(fd, XDP_UMEM_COMPLETION_RING, completion_entries))
+			return Error{"WORKER_FAILED", "AF_XDP ring set-up", errno, ""};
+		if (auto mapped = fill.map(fd, XDP_UMEM_PGOFF_FILL_RING, offsets.fr, fill_entries); !mapped)
+			return mapped.error();
+		return completion.map(fd, XDP_UMEM_PGOFF_COMPLETION_RING, offsets.cr, completion_entries);
+	}
+};
+
+}  // namespace
+
+Result<XskReceiver> XskReceiver::open(Umem &umem, RxQueue &queue, uint32_t entries, int umem_fd)
 {
 	XskReceiver self;
-	self.share_ = share;
+	self.queue_ = &queue;
 	self.fd_ = Fd(socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0));
 	const int fd = self.fd();
+	const auto fail = [&queue](const char *op) { return failed(op, queue.ifindex_, queue.queue_); };
 	if (fd < 0)
-		return failed("socket(AF_XDP)", ifindex, queue);
-	if (shared_fd < 0) {
+		return fail("socket(AF_XDP)");
+	if (umem_fd < 0) {
 		xdp_umem_reg reg{};
 		reg.addr = reinterpret_cast<uint64_t>(umem.at(0));
 		reg.len = umem.bytes();
 		reg.chunk_size = VX_FRAME_BYTES;
 		if (setsockopt(fd, SOL_XDP, XDP_UMEM_REG, &reg, sizeof reg))
-			return failed("XDP_UMEM_REG", ifindex, queue);
+			return fail("XDP_UMEM_REG");
 	}
-	const uint32_t entries = power_of_two_above(share);
 	xdp_mmap_offsets offsets{};
 	socklen_t length = sizeof offsets;
-	if (set_ring(fd, XDP_UMEM_FILL_RING, entries) || set_ring(fd, XDP_UMEM_COMPLETION_RING, kUnusedRing) ||
-	    set_ring(fd, XDP_RX_RING, entries) || getsockopt(fd, SOL_XDP, XDP_MMAP_OFFSETS, &offsets, &length))
-		return failed("AF_XDP ring set-up", ifindex, queue);
-	if (auto mapped = self.fill_.map(fd, XDP_UMEM_PGOFF_FILL_RING, offsets.fr, entries); !mapped)
-		return mapped.error();
-	if (auto mapped = self.completion_.map(fd, XDP_UMEM_PGOFF_COMPLETION_RING, offsets.cr, kUnusedRing); !mapped)
-		return mapped.error();
+	if (set_ring(fd, XDP_RX_RING, entries) || getsockopt(fd, SOL_XDP, XDP_MMAP_OFFSETS, &offsets, &length))
+		return fail("AF_XDP ring set-up");
 	if (auto mapped = self.rx_.map(fd, XDP_PGOFF_RX_RING, offsets.rx, entries); !mapped)
 		return mapped.error();
-	if (bind_queue(fd, ifindex, queue, shared_fd))
-		return failed("bind(AF_XDP)", ifindex, queue);
+	if (queue.first_fd_ < 0) {
+		const QueueRings rings{queue.fill_, power_of_two_above(queue.share_), queue.completion_, kUnusedRing};
+		if (auto made = rings.make(fd, offsets); !made)
+			return made.error();
+	}
+	if (bind_queue(fd, queue.ifindex_, queue.queue_, queue.first_fd_ < 0 ? umem_fd : queue.first_fd_))
+		return fail("bind(AF_XDP)");
+	if (queue.first_fd_ < 0)
+		queue.first_fd_ = fd;
 	return self;
 }
 
-void XskReceiver::refill(Umem &umem)
+void RxQueue::refill(Frames &frames)
 {
-	uint32_t producer = fill_.producer();
-	const uint32_t before = producer;
-	while (in_kernel_ < share_ && umem.has_free()) {
-		fill_[producer++] = umem.take();
-		in_kernel_++;
-	}
-	if (producer != before)
+	if (lent() >= share_ || visited_.test_and_set(std::memory_order_acquire))
+		return;
+	const uint32_t before = fill_.producer();
+	uint32_t producer = before;
+	for (uint32_t room = share_ - lent(); room && frames.has(); room--)
+		fill_[producer++] = frames.take();
+	if (producer != before) {
+		lent_.fetch_add(producer - before, std::memory_order_relaxed);
 		fill_.set_producer(producer);
+	}
+	visited_.clear(std::memory_order_release);
 }
 
 uint32_t XskReceiver::receive(Frame *out, uint32_t most)
@@ -158,7 +185,7 @@ uint32_t XskReceiver::receive(Frame *out, uint32_t most)
 	}
 	if (count) {
 		rx_.set_consumer(consumer + count);
-		in_kernel_ -= count;
+		queue_->lent_.fetch_sub(count, std::memory_order_relaxed);
 	}
 	return count;
 }
@@ -173,27 +200,30 @@ XskReceiver::Refused XskReceiver::refused()
 	return {seen_.ring_full - before.ring_full, seen_.fill_empty - before.fill_empty};
 }
 
-Result<XskTransmitter> XskTransmitter::open(uint32_t ifindex, int shared_fd)
+Result<XskTransmitter> XskTransmitter::open(TxQueue &queue, int umem_fd)
 {
 	XskTransmitter self;
+	self.queue_ = &queue;
 	self.fd_ = Fd(socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0));
 	const int fd = self.fd();
+	const auto fail = [&queue](const char *op) { return failed(op, queue.ifindex_, queue.queue_); };
 	if (fd < 0)
-		return failed("socket(AF_XDP)", ifindex, 0);
+		return fail("socket(AF_XDP)");
 	xdp_mmap_offsets offsets{};
 	socklen_t length = sizeof offsets;
-	if (set_ring(fd, XDP_UMEM_FILL_RING, kUnusedRing) || set_ring(fd, XDP_UMEM_COMPLETION_RING, kCompletionRing) ||
-	    set_ring(fd, XDP_TX_RING, kTxRing) || getsockopt(fd, SOL_XDP, XDP_MMAP_OFFSETS, &offsets, &length))
-		return failed("AF_XDP ring set-up", ifindex, 0);
-	if (auto mapped = self.fill_.map(fd, XDP_UMEM_PGOFF_FILL_RING, offsets.fr, kUnusedRing); !mapped)
-		return mapped.error();
-	if (auto mapped = self.completion_.map(fd, XDP_UMEM_PGOFF_COMPLETION_RING, offsets.cr, kCompletionRing);
-	    !mapped)
-		return mapped.error();
+	if (set_ring(fd, XDP_TX_RING, kTxRing) || getsockopt(fd, SOL_XDP, XDP_MMAP_OFFSETS, &offsets, &length))
+		return fail("AF_XDP ring set-up");
 	if (auto mapped = self.tx_.map(fd, XDP_PGOFF_TX_RING, offsets.tx, kTxRing); !mapped)
 		return mapped.error();
-	if (bind_queue(fd, ifindex, 0, shared_fd))
-		return failed("bind(AF_XDP)", ifindex, 0);
+	if (queue.first_fd_ < 0) {
+		const QueueRings rings{queue.fill_, kUnusedRing, queue.completion_, kCompletionRing};
+		if (auto made = rings.make(fd, offsets); !made)
+			return made.error();
+	}
+	if (bind_queue(fd, queue.ifindex_, queue.queue_, queue.first_fd_ < 0 ? umem_fd : queue.first_fd_))
+		return fail("bind(AF_XDP)");
+	if (queue.first_fd_ < 0)
+		queue.first_fd_ = fd;
 	// 32 descriptors a kick otherwise; kernels without it say ENOPROTOOPT and kicks are repeated.
 	const uint32_t budget = kTxRing;
 	setsockopt(fd, SOL_XDP, kMaxTxSkbBudget, &budget, sizeof budget);
@@ -209,7 +239,7 @@ void XskTransmitter::queue(Frame frame, uint32_t tag)
 	slots_[produced_ & (kTxRing - 1)] = {frame.length, tag, false};
 	produced_++;
 	queued_++;
-	in_kernel_++;
+	queue_->in_kernel_.fetch_add(1, std::memory_order_relaxed);
 }
 
 void XskTransmitter::settle_until(uint32_t index, const Tell &tell)
@@ -253,32 +283,33 @@ int XskTransmitter::kick(const Tell &tell)
 	return err;
 }
 
-void XskTransmitter::reap(Umem &umem)
+void TxQueue::reap(Frames &frames)
 {
-	uint32_t consumer = completion_.consumer();
-	const uint32_t producer = completion_.producer();
-	if (consumer == producer)
+	if (completion_.consumer() == completion_.producer() || visited_.test_and_set(std::memory_order_acquire))
 		return;
-	for (; consumer != producer; consumer++) {
+	uint32_t consumer = completion_.consumer(), reaped = 0;
+	for (const uint32_t producer = completion_.producer(); consumer != producer; consumer++) {
 		if (completion_[consumer] == kNoAddress)
 			continue;  // taken back earlier
-		umem.put(completion_[consumer]);
-		in_kernel_--;
+		frames.put(completion_[consumer]);
+		reaped++;
 	}
 	completion_.set_consumer(consumer);
+	in_kernel_.fetch_sub(reaped, std::memory_order_relaxed);
+	visited_.clear(std::memory_order_release);
 }
 
-void XskTransmitter::take_back(Umem &umem, const Tell &tell)
+void XskTransmitter::take_back(Frames &frames, const Tell &tell)
 {
 	for (uint32_t i = consumed_; i != produced_; i++) {
 		Slot &slot = slots_[i & (kTxRing - 1)];
 		if (slot.taken_back)
 			continue;
 		slot.taken_back = true;
-		umem.put(tx_[i].addr);
+		frames.put(tx_[i].addr);
 		tx_[i].addr = kNoAddress;
 		queued_--;
-		in_kernel_--;
+		queue_->in_kernel_.fetch_sub(1, std::memory_order_relaxed);
 		tell(TxFate::taken_back, slot.length, slot.tag);
 	}
 }

@@ -1,13 +1,15 @@
 // AF_XDP sockets by the kernel's own ABI (linux/if_xdp.h): one that receives from an interface's queue and one that
-// transmits to another interface, on one UMEM. Used by the exception worker: made on the starting thread, then
-// used by its own.
+// transmits to another interface, all on one UMEM. Each is one worker's: made on the starting thread, then used by its
+// own. What the sockets of a queue have in common (RxQueue, TxQueue) any of their workers uses, one at a time: who finds
+// another there comes back in its next turn.
 //
 // Copy mode always: it works on every driver, leaves the link up, and exceptions are few. What the kernel does
 // (net/xdp/xsk.c; provoked on 6.18 by worker_xsk_test) and the code here relies on:
 // - In copy mode XDP metadata is copied too and lies right in front of the received packet; the kernel leaves 256
 //   bytes of headroom, so a chunk of 4,096 takes packets of 3,840.
-// - A socket bound to another (interface, queue) with XDP_SHARED_UMEM has fill and completion rings of its own and
-//   must have both, even if it only transmits; the mode is the first socket's.
+// - The first socket of an (interface, queue), bound with XDP_SHARED_UMEM, has fill and completion rings of its own and
+//   must have both, even if it only transmits; further ones on that queue must have neither. The mode is the very
+//   first socket's.
 // - A TX kick works in the caller's context, one descriptor at a time, until one fails. The consumer index is
 //   published only if some frame was sent or a batch ran out, so after an error it can lag behind what was consumed.
 // - EBUSY: the descriptor it stopped at was consumed, completed and lost. EAGAIN, ENOBUFS: it is still queued.
@@ -21,6 +23,7 @@
 
 #include <linux/if_xdp.h>
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <vector>
@@ -57,18 +60,36 @@ private:
 	uint32_t size_ = 0;
 };
 
-// Receives from one queue. Frames it holds for the kernel: in_kernel().
+// A receive queue's frames for the kernel, shared by the sockets there.
+class RxQueue {
+public:
+	// At most `share` frames are lent to the kernel at once.
+	RxQueue(uint32_t ifindex, uint32_t queue, uint32_t share) : ifindex_(ifindex), queue_(queue), share_(share) {}
+
+	uint32_t share() const { return share_; }
+	void refill(Frames &frames);
+	// Lent and not received: in the fill ring or a socket's.
+	uint32_t lent() const { return lent_.load(std::memory_order_relaxed); }
+
+private:
+	friend class XskReceiver;
+	const uint32_t ifindex_, queue_, share_;
+	int first_fd_ = -1;
+	XskRing<uint64_t> fill_, completion_;
+	std::atomic_flag visited_;
+	std::atomic<uint32_t> lent_{0};
+};
+
+// Receives from one queue what XDP redirects to this socket.
 class XskReceiver {
 public:
-	// `first`: the socket that brings the UMEM; the others name it by `shared_fd`. At most `share` frames are lent
-	// to the kernel at once.
-	static Result<XskReceiver> open(Umem &umem, uint32_t ifindex, uint32_t queue, uint32_t share, int shared_fd);
+	// `umem_fd`: any socket that has the UMEM; -1: this one brings it. It can hold `entries` packets, a power of two.
+	static Result<XskReceiver> open(Umem &umem, RxQueue &queue, uint32_t entries, int umem_fd);
 
 	int fd() const { return fd_.get(); }
-	void refill(Umem &umem);
 	// Up to `most` received frames, which the caller owns from then on.
 	uint32_t receive(Frame *out, uint32_t most);
-	uint32_t in_kernel() const { return in_kernel_; }
+	RxQueue &queue() { return *queue_; }
 	// Packets the socket refused since the last call: its ring was full, or there was no free frame for them.
 	struct Refused {
 		uint64_t ring_full, fill_empty;
@@ -77,35 +98,54 @@ public:
 
 private:
 	Fd fd_;
-	XskRing<uint64_t> fill_, completion_;
+	RxQueue *queue_ = nullptr;
 	XskRing<xdp_desc> rx_;
 	Refused seen_{};
-	uint32_t share_ = 0;
-	uint32_t in_kernel_ = 0;
 };
 
 enum class TxFate { sent, refused, taken_back };
 
-// Transmits to queue 0 of an interface, in order.
+// A transmit queue's frames that the driver has, shared by the sockets there.
+class TxQueue {
+public:
+	TxQueue(uint32_t ifindex, uint32_t queue) : ifindex_(ifindex), queue_(queue) {}
+
+	// Frames the driver is done with, whoever sent them, become the caller's.
+	void reap(Frames &frames);
+	// Queued, and not reaped or taken back.
+	uint32_t in_kernel() const { return in_kernel_.load(std::memory_order_relaxed); }
+
+private:
+	friend class XskTransmitter;
+	const uint32_t ifindex_, queue_;
+	int first_fd_ = -1;
+	XskRing<uint64_t> fill_, completion_;
+	std::atomic_flag visited_;
+	std::atomic<uint32_t> in_kernel_{0};
+};
+
+// Transmits to one queue, in order.
 class XskTransmitter {
 public:
-	static Result<XskTransmitter> open(uint32_t ifindex, int shared_fd);
+	static Result<XskTransmitter> open(TxQueue &queue, int umem_fd);
 
 	int fd() const { return fd_.get(); }
 	// Tells each queued frame's fate once, in order; `tag` is the one given to queue().
 	using Tell = std::function<void(TxFate fate, uint32_t length, uint32_t tag)>;
 
-	bool has_room() const { return produced_ - tx_.consumer() < tx_.size() && in_kernel_ < completion_.size(); }
+	// The completion ring is everybody's there: where it overflows after all, the kernel says EAGAIN.
+	bool has_room() const
+	{
+		return produced_ - tx_.consumer() < tx_.size() && queue_->in_kernel() < queue_->completion_.size();
+	}
 	// Frames whose fate is open.
 	uint32_t queued() const { return queued_; }
 	void queue(Frame frame, uint32_t tag);
 	// One kick. Returns the errno that ended it, 0: everything queued was taken.
 	int kick(const Tell &tell);
-	// Frames the driver is done with go back to the UMEM.
-	void reap(Umem &umem);
-	// Gives up on everything queued: the frames go back to the UMEM at once and are never sent.
-	void take_back(Umem &umem, const Tell &tell);
-	uint32_t in_kernel() const { return in_kernel_; }
+	void reap(Frames &frames) { queue_->reap(frames); }
+	// Gives up on everything queued: the frames are the caller's at once and are never sent.
+	void take_back(Frames &frames, const Tell &tell);
 
 private:
 	struct Slot {
@@ -115,13 +155,12 @@ private:
 	};
 
 	Fd fd_;
-	XskRing<uint64_t> fill_, completion_;
+	TxQueue *queue_ = nullptr;
 	XskRing<xdp_desc> tx_;
 	std::vector<Slot> slots_;
 	uint32_t produced_ = 0;
-	uint32_t consumed_ = 0;   // descriptors whose fate is known, whether the kernel has published it or not
-	uint32_t queued_ = 0;     // of those behind consumed_, the ones not taken back
-	uint32_t in_kernel_ = 0;  // frames not completed yet
+	uint32_t consumed_ = 0;  // descriptors whose fate is known, whether the kernel has published it or not
+	uint32_t queued_ = 0;    // of those behind consumed_, the ones not taken back
 
 	void skip_taken_back();
 	void settle_until(uint32_t index, const Tell &tell);

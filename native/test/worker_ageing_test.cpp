@@ -29,20 +29,23 @@ protected:
 		auto reads = Netlink::open({});
 		auto announcements = Netlink::open({RTNLGRP_NEIGH});
 		ASSERT_TRUE(umem && requests && reads && announcements);
-		umem_ = std::make_unique<Umem>(std::move(*umem));
+		umem_ = std::move(*umem);
+		frames_ = std::make_unique<Frames>(*umem_, UINT32_MAX);
+		inside_ = std::make_unique<RxQueue>(if_nametoindex("in0"), 0, 16);
+		outside_ = std::make_unique<TxQueue>(if_nametoindex("out0"), 0);
 		requests_ = std::move(*requests);
 		announcements_ = std::move(*announcements);
-		auto receiver = XskReceiver::open(*umem_, if_nametoindex("in0"), 0, 16, -1);
+		auto receiver = XskReceiver::open(*umem_, *inside_, 32, -1);
 		ASSERT_TRUE(receiver);
 		receiver_ = std::move(*receiver);
-		auto transmitter = XskTransmitter::open(if_nametoindex("out0"), receiver_.fd());
+		auto transmitter = XskTransmitter::open(*outside_, receiver_.fd());
 		ASSERT_TRUE(transmitter);
 		transmitter_ = std::move(*transmitter);
 		tables_ = std::make_unique<Tables>(&feeder_->bss->control);
 		links_ = std::make_unique<Links>(if_nametoindex("in0"), if_nametoindex("out0"),
 						 bpf_map__fd(feeder_->maps.interfaces), *tables_, events_);
 		ASSERT_TRUE(links_->read(*reads, 0));
-		sender_ = std::make_unique<Sender>(*umem_, transmitter_, Injector(-1, no_injection(), &counters()), *links_,
+		sender_ = std::make_unique<Sender>(*frames_, transmitter_, Injector(-1, {}, 0, &counters()), *links_,
 						   requests_, counters(), events_,
 						   Sampler(feeder_->bss->control, slot_, events_));
 		neighbours_ = std::make_unique<Neighbours>(*links_, bpf_map__fd(feeder_->maps.neighbours), requests_,
@@ -53,8 +56,9 @@ protected:
 	void forward(const char *address)
 	{
 		const Bytes packet = make_ipv4({.destination = address});
-		const Frame frame{umem_->take(), static_cast<uint32_t>(14 + packet.size())};
-		memcpy(umem_->at(frame.address) + 14, packet.data(), packet.size());
+		ASSERT_TRUE(frames_->has());
+		const Frame frame{frames_->take(), static_cast<uint32_t>(14 + packet.size())};
+		memcpy(frames_->at(frame.address) + 14, packet.data(), packet.size());
 		neighbours_->forward(address_of(address), frame, now_);
 	}
 	bool follow_until(const char *address, uint8_t state)
@@ -87,6 +91,9 @@ protected:
 	uint64_t now_ = 1000 * kSecond;
 	EventQueue events_;
 	std::unique_ptr<Umem> umem_;
+	std::unique_ptr<Frames> frames_;
+	std::unique_ptr<RxQueue> inside_;
+	std::unique_ptr<TxQueue> outside_;
 	Netlink requests_, announcements_;
 	XskReceiver receiver_;
 	XskTransmitter transmitter_;

@@ -198,15 +198,9 @@ Fd make_umem(uint32_t chunks)
 	return Fd(bpf_map_create(BPF_MAP_TYPE_ARRAY, "umem", sizeof(uint32_t), sizeof(vx_chunk), chunks, &options));
 }
 
-vx_injection *no_injection()
+void WorkerBed::start_worker(const std::function<void(WorkersConfig &)> &adjust)
 {
-	static vx_injection nothing;
-	return &nothing;
-}
-
-void WorkerBed::start_worker(const std::function<void(ExceptionWorkerConfig &)> &adjust)
-{
-	ExceptionWorkerConfig config{};
+	WorkersConfig config{};
 	config.inside_ifindex = static_cast<int>(if_nametoindex("in0"));
 	config.outside_ifindex = static_cast<int>(if_nametoindex("out0"));
 	config.inside_queues = 1;
@@ -221,14 +215,13 @@ void WorkerBed::start_worker(const std::function<void(ExceptionWorkerConfig &)> 
 	config.fragments_fd = bpf_map__fd(feeder_->maps.fragments);
 	config.exception_rings_fd = bpf_map__fd(feeder_->maps.rings);
 	config.control = &feeder_->bss->control;
-	config.slot = &slot_;
+	config.slots = &slot_;
 	config.inject_fd = -1;
-	config.injection = no_injection();
 	if (adjust)
 		adjust(config);
-	umem_map_ = make_umem(umem_chunks(config.inside_queues, config.hand_over));
+	umem_map_ = make_umem(umem_chunks(config.count(), config.inside_queues, config.hand_over));
 	config.umem_fd = umem_map_.get();
-	auto started = ExceptionWorker::start(config);
+	auto started = Workers::start(config);
 	ASSERT_TRUE(started) << started.error().op << ": " << strerror(started.error().err);
 	worker_ = std::move(*started);
 }

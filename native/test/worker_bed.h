@@ -1,4 +1,4 @@
-// The exception worker's test bed: three network namespaces without names (they vanish with the process), joined by
+// Worker 0's test bed: three network namespaces without names (they vanish with the process), joined by
 // two veth pairs, and a feeder in XDP's place. Used by worker_*_test.cpp on the test's thread.
 //
 //   generator gen0 --- in0 [gateway: feeder, worker] out0 --- far0 far end 192.0.2.2, 2001:db8::2
@@ -13,7 +13,7 @@
 
 #include "../io/fd.h"
 #include "../io/netlink_parse.h"
-#include "../worker/exception_worker.h"
+#include "../worker/workers.h"
 #include "worker_feed.skel.h"
 
 namespace vx::test {
@@ -35,9 +35,8 @@ private:
 };
 
 void shell(const std::string &command);
-// The map a worker's frames live in, and memory for its outside program's orders.
+// The map the workers' frames live in.
 Fd make_umem(uint32_t chunks);
-vx_injection *no_injection();
 bool eventually(const std::function<bool()> &condition, double seconds = 3);
 vx_addr address_of(const char *text);
 uint32_t ipv4_be(const char *text);
@@ -64,7 +63,7 @@ protected:
 	void SetUp() override;
 	void TearDown() override;
 
-	void start_worker(const std::function<void(ExceptionWorkerConfig &)> &adjust = {});
+	void start_worker(const std::function<void(WorkersConfig &)> &adjust = {});
 	void stop_worker() { worker_.reset(); }
 	// Hands an IP packet to the worker as XDP would.
 	void feed(const Bytes &ip, vx_exception exception = {}, uint16_t way = kBySocket);
@@ -86,7 +85,7 @@ protected:
 	Namespace home_, gateway_, generator_, far_;
 	worker_feed *feeder_ = nullptr;
 	vx_slot slot_{};
-	std::unique_ptr<ExceptionWorker> worker_;
+	std::unique_ptr<Workers> worker_;
 	Fd umem_map_;
 
 private:

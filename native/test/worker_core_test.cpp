@@ -1,4 +1,4 @@
-// The exception worker's pure parts: fragmentation, held fragments, routes, checksums. No kernel, no clock.
+// Worker 0's pure parts: fragmentation, held fragments, routes, checksums. No kernel, no clock.
 #include <gtest/gtest.h>
 #include <linux/rtnetlink.h>
 #include <sys/socket.h>

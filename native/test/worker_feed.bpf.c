@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: (GPL-2.0 OR MIT)
-/* Feeds the exception worker in its tests, in the place of bpf/ingress.bpf.c: a frame whose ethertype is one of ours
+/* Feeds worker 0 in its tests, in the place of bpf/ingress.bpf.c: a frame whose ethertype is one of ours
  * carries a vx_exception and then the packet, and goes to the worker by socket or by ring. Run on the receive side
  * of the test's inside veth. Holds every map that the worker is given.
  */

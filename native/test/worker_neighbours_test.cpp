@@ -1,4 +1,4 @@
-// The exception worker on real interfaces: neighbours are found, lost, found again, and every packet has one fate.
+// Worker 0 on real interfaces: neighbours are found, lost, found again, and every packet has one fate.
 #include <bpf/bpf.h>
 
 #include <cstring>
@@ -50,7 +50,7 @@ TEST_F(WorkerNeighbours, PacketsForAnUnknownNeighbourWaitAndLeaveInOrderWhenItAn
 
 TEST_F(WorkerNeighbours, ASpinningWorkerNoticesNeighboursAndItsEndToo)
 {
-	start_worker([](ExceptionWorkerConfig &config) { config.busy = true; });
+	start_worker([](WorkersConfig &config) { config.busy = true; });
 	feed_many("192.0.2.2", 50);
 	expect_in_order(arrived(50), 50);
 	EXPECT_TRUE(eventually([&] { return neighbour_is("192.0.2.2", VX_NEIGHBOUR_VALID); }));
@@ -195,7 +195,7 @@ TEST_F(WorkerNeighbours, AMulticastPacketNeedsNoNeighbour)
 
 TEST_F(WorkerNeighbours, WithOneFixedNextHopNothingIsLookedUp)
 {
-	start_worker([](ExceptionWorkerConfig &config) { config.follow_routes = false; });
+	start_worker([](WorkersConfig &config) { config.follow_routes = false; });
 	feed_many("198.51.100.9", 3);
 	const auto frames = arrived(3);
 	expect_in_order(frames, 3);

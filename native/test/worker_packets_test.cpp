@@ -1,4 +1,4 @@
-// The exception worker on real interfaces: packets that must be fragmented or wait for their first fragment, links that
+// Worker 0 on real interfaces: packets that must be fragmented or wait for their first fragment, links that
 // fail, routes that change, samples. The far end's kernel reassembles, the worker's ledger must agree.
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
@@ -131,7 +131,7 @@ TEST_F(WorkerPackets, LaterFragmentsWaitForTheFirstAndAreTranslatedLikeIt)
 
 TEST_F(WorkerPackets, HeldFragmentsGetWhatXdpDoesToOtherPackets)
 {
-	start_worker([](ExceptionWorkerConfig &config) { config.clear_dont_fragment = config.decrement_ttl = true; });
+	start_worker([](WorkersConfig &config) { config.clear_dont_fragment = config.decrement_ttl = true; });
 	Bytes dying = make_ipv4({.destination = "203.0.113.9", .payload = 8, .id = 11, .flags_and_offset = 300});
 	dying[8] = 1;
 	feed(dying, exception(VX_EXCEPTION_FRAGMENT_LATER));

@@ -21,20 +21,24 @@ protected:
 		umem_map_ = make_umem(kFrames);
 		auto umem = Umem::map(umem_map_.get());
 		ASSERT_TRUE(umem);
-		umem_ = std::make_unique<Umem>(std::move(*umem));
-		auto receiver = XskReceiver::open(*umem_, if_nametoindex("in0"), 0, 16, -1);
+		umem_ = std::move(*umem);
+		frames_ = std::make_unique<Frames>(*umem_, UINT32_MAX);
+		inside_ = std::make_unique<RxQueue>(if_nametoindex("in0"), 0, 16);
+		outside_ = std::make_unique<TxQueue>(if_nametoindex("out0"), 0);
+		auto receiver = XskReceiver::open(*umem_, *inside_, 32, -1);
 		ASSERT_TRUE(receiver) << receiver.error().op;
 		receiver_ = std::make_unique<XskReceiver>(std::move(*receiver));
-		auto transmitter = XskTransmitter::open(if_nametoindex("out0"), receiver_->fd());
+		auto transmitter = XskTransmitter::open(*outside_, receiver_->fd());
 		ASSERT_TRUE(transmitter) << transmitter.error().op;
 		transmitter_ = std::make_unique<XskTransmitter>(std::move(*transmitter));
 	}
+	uint64_t take() { return frames_->has() ? frames_->take() : UINT64_MAX; }
 	void queue(uint32_t count, size_t payload = 32)
 	{
 		for (uint32_t i = 0; i < count; i++) {
 			const Bytes packet = make_ipv4({.payload = payload, .number = next_});
-			const Frame frame{umem_->take(), static_cast<uint32_t>(14 + packet.size())};
-			uint8_t *bytes = umem_->at(frame.address);
+			const Frame frame{take(), static_cast<uint32_t>(14 + packet.size())};
+			uint8_t *bytes = frames_->at(frame.address);
 			memset(bytes, 0, 14);
 			memcpy(bytes, "\x02\x00\x00\x00\x00\x02\x02\x00\x00\x00\x00\x01\x08\x00", 14);
 			memcpy(bytes + 14, packet.data(), packet.size());
@@ -52,7 +56,7 @@ protected:
 	int kick()
 	{
 		const int err = transmitter_->kick(tell());
-		transmitter_->reap(*umem_);
+		transmitter_->reap(*frames_);
 		return err;
 	}
 	uint32_t sent() { return fates_[static_cast<int>(TxFate::sent)]; }
@@ -62,7 +66,12 @@ protected:
 		far_.in([state] { shell(std::string("ip link set far0 ") + state); });
 	}
 
+	uint32_t free_frames() { return frames_->free_count() + umem_->stored(); }
+
 	std::unique_ptr<Umem> umem_;
+	std::unique_ptr<Frames> frames_;
+	std::unique_ptr<RxQueue> inside_;
+	std::unique_ptr<TxQueue> outside_;
 	std::unique_ptr<XskReceiver> receiver_;
 	std::unique_ptr<XskTransmitter> transmitter_;
 	uint32_t next_ = 0;
@@ -78,7 +87,7 @@ TEST_F(XskTransmission, WithoutACarrierEveryFrameIsRefusedNoneIsSentAndNoneIsFor
 		ASSERT_EQ(kick(), EBUSY);
 	EXPECT_EQ(refused(), 1000u);
 	EXPECT_EQ(transmitter_->queued(), 0u);
-	EXPECT_EQ(umem_->free_count(), kFrames) << "refused frames complete as if they had been sent";
+	EXPECT_EQ(free_frames(), kFrames) << "refused frames complete as if they had been sent";
 	far_link("up");
 	queue(10);
 	EXPECT_EQ(kick(), 0);
@@ -100,7 +109,7 @@ TEST_F(XskTransmission, FatesStayExactWhileTheCarrierComesAndGoes)
 	EXPECT_EQ(sent() + refused(), next_);
 	EXPECT_GT(refused(), 0u);
 	EXPECT_EQ(arrived(sent(), 1).size(), sent());
-	EXPECT_EQ(umem_->free_count(), kFrames);
+	EXPECT_EQ(free_frames(), kFrames);
 }
 
 TEST_F(XskTransmission, FramesTakenBackFromADownInterfaceAreNeverSent)
@@ -109,8 +118,8 @@ TEST_F(XskTransmission, FramesTakenBackFromADownInterfaceAreNeverSent)
 	for (int round = 0; round < 5; round++) {
 		queue(150);
 		ASSERT_EQ(kick(), ENETDOWN);
-		transmitter_->take_back(*umem_, tell());
-		EXPECT_EQ(umem_->free_count(), kFrames);
+		transmitter_->take_back(*frames_, tell());
+		EXPECT_EQ(free_frames(), kFrames);
 	}
 	EXPECT_EQ(fates_[static_cast<int>(TxFate::taken_back)], 750u);
 	shell("ip link set out0 up");
@@ -130,7 +139,7 @@ TEST_F(XskTransmission, FramesTakenBackBetweenRefusalsDoNotShiftAnothersFate)
 		queue(20);
 		for (int i = 0; i < 5; i++)
 			ASSERT_EQ(kick(), EBUSY);
-		transmitter_->take_back(*umem_, tell());
+		transmitter_->take_back(*frames_, tell());
 		queue(3);
 		if (round % 4 == 3)
 			far_link(round % 8 == 3 ? "up" : "down");
@@ -142,7 +151,7 @@ TEST_F(XskTransmission, FramesTakenBackBetweenRefusalsDoNotShiftAnothersFate)
 	EXPECT_EQ(told_, next_);
 	EXPECT_GT(sent(), 0u);
 	EXPECT_EQ(arrived(sent(), 1).size(), sent());
-	EXPECT_EQ(umem_->free_count(), kFrames);
+	EXPECT_EQ(free_frames(), kFrames);
 }
 
 TEST_F(XskTransmission, ARefusedFrameBetweenOthersIsTheOneThatIsSaidToBeRefused)

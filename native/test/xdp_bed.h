@@ -32,7 +32,7 @@ struct Outcome {
 	int action = -1;
 	Bytes out;                               // with an AF_XDP socket: metadata first
 	std::map<std::string, uint64_t> counts;  // what rose, by name; `outside.` in front of the other direction's
-	std::vector<ExceptionRecord> records;    // what went to the exception worker by ring buffer
+	std::vector<ExceptionRecord> records;    // what went to worker 0 by ring buffer
 };
 
 class XdpBed {

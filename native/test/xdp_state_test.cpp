@@ -1,5 +1,5 @@
 // What the inside program keeps between packets and where it writes beside the frame: caches under pressure, drop samples,
-// latency samples, the exception worker's socket and ring. BPF_PROG_TEST_RUN, root.
+// latency samples, worker 0's socket and ring. BPF_PROG_TEST_RUN, root.
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
 #include <gtest/gtest.h>

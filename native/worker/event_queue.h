@@ -1,5 +1,5 @@
-// What the worker has to say to people: a bounded queue between its thread and Node's main thread. Slow path only,
-// so a mutex is fine.
+// What the workers have to say to people: a bounded queue between their threads and Node's main thread. Slow path only, so
+// a mutex is fine.
 #pragma once
 
 #include <deque>
@@ -10,13 +10,13 @@
 #include <utility>
 #include <vector>
 
-#include "exception_worker.h"
+#include "workers.h"
 
 namespace vx {
 
 class EventQueue {
 public:
-	// Worker's thread. The oldest event makes room; within one second at most kPerSecond of a kind get in, so that
+	// Any worker's thread. The oldest event makes room; within one second at most kPerSecond of a kind get in, so that
 	// a flapping table does not push out everything else. What does not stay is counted. `event` is a literal.
 	void push(const char *event, uint64_t now_ns, std::string detail)
 	{

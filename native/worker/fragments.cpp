@@ -1,4 +1,4 @@
-// Holds later fragments until their first one. Runs on the exception worker's thread.
+// Holds later fragments until their first one. Runs on worker 0's thread.
 #include "fragments.h"
 
 #include <bpf/bpf.h>
@@ -30,8 +30,8 @@ constexpr uint8_t kUnknown = 0xff;
 
 }  // namespace
 
-Fragments::Fragments(Umem &umem, Sender &sender, const ExceptionWorkerConfig &config, Forward forward)
-	: umem_(umem), sender_(sender), config_(config), forward_(std::move(forward)),
+Fragments::Fragments(Frames &frames, Sender &sender, const WorkersConfig &config, Forward forward)
+	: frames_(frames), sender_(sender), config_(config), forward_(std::move(forward)),
 	  holder_(FragmentHolder::Limits{.timeout_ns = kHoldFragmentNs})
 {
 }
@@ -39,7 +39,7 @@ Fragments::Fragments(Umem &umem, Sender &sender, const ExceptionWorkerConfig &co
 vx_fragment_key Fragments::key_of(const vx_exception &exception, Frame frame)
 {
 	Ipv4Header header;
-	memcpy(&header, umem_.at(frame.address) + kEthernetBytes, sizeof header);
+	memcpy(&header, frames_.at(frame.address) + kEthernetBytes, sizeof header);
 	vx_fragment_key key{};
 	key.source_be = header.source_be;
 	key.destination_be = exception.original_destination_be;
@@ -69,10 +69,10 @@ void Fragments::write(const vx_fragment_key &key, vx_fragment_state state, uint3
 void Fragments::translate_and_forward(Frame frame, uint32_t address_be, uint64_t now_ns)
 {
 	const HeldChanges changes{address_be, config_.decrement_ttl, config_.clear_dont_fragment};
-	if (!change_held_fragment(umem_.at(frame.address) + kEthernetBytes, changes))
+	if (!change_held_fragment(frames_.at(frame.address) + kEthernetBytes, changes))
 		return sender_.drop(frame, VX_DROP_ttl_expired);
 	if (address_be)
-		config_.slot->direction[VX_INSIDE].translated++;
+		config_.slots->direction[VX_INSIDE].translated++;
 	forward_(frame, now_ns);
 }
 

@@ -1,5 +1,5 @@
 // Fragments of packets with a static rule: later ones that came first wait here for the first one, whose ports
-// decide. Used by the exception worker on its thread.
+// decide. Used by worker 0 on its thread.
 //
 // XDP and this worker agree through the map `fragments`. A datagram is decided once: by its first fragment
 // (DECIDED: all of it is translated alike) or by giving up (DROPPED: all of it is dropped), never by halves.
@@ -19,7 +19,7 @@ public:
 	// `forward` takes a translated packet.
 	using Forward = std::function<void(Frame frame, uint64_t now_ns)>;
 
-	Fragments(Umem &umem, Sender &sender, const ExceptionWorkerConfig &config, Forward forward);
+	Fragments(Frames &frames, Sender &sender, const WorkersConfig &config, Forward forward);
 
 	void first(const vx_exception &exception, Frame frame, uint64_t now_ns);
 	void later(const vx_exception &exception, Frame frame, uint64_t now_ns);
@@ -30,9 +30,9 @@ public:
 	uint32_t waiting() const { return static_cast<uint32_t>(holder_.frames()); }
 
 private:
-	Umem &umem_;
+	Frames &frames_;
 	Sender &sender_;
-	const ExceptionWorkerConfig &config_;
+	const WorkersConfig &config_;
 	Forward forward_;
 	FragmentHolder holder_;
 

@@ -2,19 +2,24 @@
 #include "gateway.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <utility>
 
 namespace vx {
 
-Result<std::unique_ptr<Gateway>> Gateway::open(const DatapathPlan &datapath, const WorkerPlan &worker,
-					       uint32_t inside_queues)
+Result<std::unique_ptr<Gateway>> Gateway::open(const DatapathPlan &datapath, const WorkersPlan &workers,
+					       uint32_t inside_queues, uint32_t outside_queues)
 {
 	std::unique_ptr<Gateway> self(new Gateway);
 	self->plan_ = datapath;
-	self->worker_plan_ = worker;
-	self->inside_queues_ = std::min<uint32_t>(inside_queues, VX_QUEUES_MAX);
-	self->plan_.umem_chunks = umem_chunks(self->inside_queues_, datapath.hand_over);
+	self->workers_plan_ = workers;
+	self->outside_queues_ = outside_queues;
+	self->plan_.workers = static_cast<uint32_t>(workers.cpus.size());
+	if (!self->plan_.workers || self->plan_.workers > VX_WORKERS_MAX)
+		return Error{"WORKER_FAILED", "count workers", EINVAL, std::to_string(self->plan_.workers)};
+	self->plan_.inside_queues = std::min<uint32_t>(inside_queues, VX_QUEUES_MAX);
+	self->plan_.umem_chunks = umem_chunks(self->plan_.workers, self->plan_.inside_queues, datapath.hand_over);
 	auto opened = Datapath::open(self->plan_);
 	if (!opened)
 		return opened.error();
@@ -32,18 +37,19 @@ Result<std::unique_ptr<Gateway>> Gateway::open(const DatapathPlan &datapath, con
 
 Result<Attached> Gateway::attach()
 {
-	ExceptionWorkerConfig config{};
+	WorkersConfig config{};
 
+	config.cpus = workers_plan_.cpus;
 	config.inside_ifindex = plan_.inside_ifindex;
 	config.outside_ifindex = plan_.outside_ifindex;
-	config.inside_queues = inside_queues_;
+	config.inside_queues = plan_.inside_queues;
+	config.outside_queues = outside_queues_;
 	config.hand_over = plan_.hand_over;
 	config.umem_fd = datapath_->map_fd("umem");
 	config.inject_fd = plan_.hand_over == VX_HAND_OVER_EXCEPTIONS ? -1 : datapath_->outside_program_fd();
-	config.injection = datapath_->injection();
-	config.cpu = worker_plan_.cpu;
-	config.batch = worker_plan_.batch;
-	config.busy = worker_plan_.busy;
+	config.injections = {datapath_->injections(), datapath_->injection_lanes()};
+	config.batch = workers_plan_.batch;
+	config.busy = workers_plan_.busy;
 	config.follow_routes = !plan_.next_hop_mac;
 	if (plan_.next_hop_mac)
 		memcpy(config.fixed_mac, plan_.next_hop_mac->data(), sizeof(config.fixed_mac));
@@ -57,16 +63,16 @@ Result<Attached> Gateway::attach()
 	config.fragments_fd = datapath_->map_fd("fragments");
 	config.exception_rings_fd = datapath_->map_fd("percpu_ringbufs");
 	config.control = datapath_->control();
-	config.slot = &datapath_->slots()[VX_CPUS_MAX];
-	auto started = ExceptionWorker::start(config);
+	config.slots = &datapath_->slots()[VX_CPUS_MAX];
+	auto started = Workers::start(config);
 	if (!started)
 		return started.error();
-	worker_ = std::move(*started);
+	workers_ = std::move(*started);
 	auto attached = datapath_->attach();
 	if (!attached) {
-		// It may have got as far as receiving: nobody hands anything to a worker that is gone.
+		// It may have got as far as receiving: nobody hands anything to workers that are gone.
 		datapath_->stop_receiving();
-		worker_.reset();
+		workers_.reset();
 	}
 	return attached;
 }
@@ -74,7 +80,7 @@ Result<Attached> Gateway::attach()
 void Gateway::stop(std::span<uint8_t> into)
 {
 	datapath_->stop_receiving();
-	worker_.reset();
+	workers_.reset();
 	memcpy(into.data(), datapath_->slots(), std::min(into.size(), Datapath::slots_bytes()));
 	datapath_->remove();
 }
@@ -82,8 +88,8 @@ void Gateway::stop(std::span<uint8_t> into)
 std::vector<vx_sample> Gateway::drain_samples(uint32_t most)
 {
 	sample_ring_->consume(VX_RING_BYTES / sizeof(vx_sample));
-	if (worker_)
-		for (const vx_sample &sample : worker_->drain_samples())
+	if (workers_)
+		for (const vx_sample &sample : workers_->drain_samples())
 			samples_.push_back(sample);
 	sample_round_ = most ? std::max(sample_round_ + 1, 1u) : 0;
 	vx_control *control = datapath_->control();
@@ -94,12 +100,12 @@ std::vector<vx_sample> Gateway::drain_samples(uint32_t most)
 
 std::vector<WorkerEvent> Gateway::drain_events()
 {
-	return worker_ ? worker_->drain_events() : std::vector<WorkerEvent>{};
+	return workers_ ? workers_->drain_events() : std::vector<WorkerEvent>{};
 }
 
 WorkerSnapshot Gateway::snapshot()
 {
-	return worker_ ? worker_->snapshot() : WorkerSnapshot{};
+	return workers_ ? workers_->snapshot() : WorkerSnapshot{};
 }
 
 }  // namespace vx

@@ -1,4 +1,4 @@
-// The gateway: the programs in the kernel and the worker beside them, started and stopped in the order that loses
+// The gateway: the programs in the kernel and the workers beside them, started and stopped in the order that loses
 // nothing. Made by the addon (native/addon) on Node's main thread.
 #pragma once
 
@@ -9,27 +9,27 @@
 
 #include "../io/datapath.h"
 #include "../io/ring_reader.h"
-#include "exception_worker.h"
+#include "workers.h"
 
 namespace vx {
 
-struct WorkerPlan {
-	int cpu = 0;
+struct WorkersPlan {
+	std::vector<int> cpus;  // of each
 	uint32_t batch = 64;
 	bool busy = false;
 };
 
 class Gateway {
 public:
-	static Result<std::unique_ptr<Gateway>> open(const DatapathPlan &datapath, const WorkerPlan &worker,
-						     uint32_t inside_queues);
+	static Result<std::unique_ptr<Gateway>> open(const DatapathPlan &datapath, const WorkersPlan &workers,
+						     uint32_t inside_queues, uint32_t outside_queues);
 	Datapath &datapath() { return *datapath_; }
-	// The worker first, so that routes and neighbours are known to the first packet.
+	// The workers first, so that routes and neighbours are known to the first packet.
 	Result<Attached> attach();
-	// Takes the inside program off, lets the worker finish, copies the final counters into `into`, removes the rest.
+	// Takes the inside program off, lets the workers finish, copies the final counters into `into`, removes the rest.
 	void stop(std::span<uint8_t> into);
 	std::vector<WorkerEvent> drain_events();
-	// Drop samples since the last call. Has XDP and the worker take up to `most` of a reason each until the next call;
+	// Drop samples since the last call. Has XDP and the workers take up to `most` of a reason each until the next call;
 	// 0: nobody watches any more.
 	std::vector<vx_sample> drain_samples(uint32_t most);
 	WorkerSnapshot snapshot();
@@ -37,11 +37,11 @@ public:
 private:
 	Gateway() = default;
 	DatapathPlan plan_;
-	WorkerPlan worker_plan_;
-	uint32_t inside_queues_ = 1;
-	// Destroyed in reverse: the worker uses the maps.
+	WorkersPlan workers_plan_;
+	uint32_t outside_queues_ = 1;
+	// Destroyed in reverse: the workers use the maps.
 	std::unique_ptr<Datapath> datapath_;
-	std::unique_ptr<ExceptionWorker> worker_;
+	std::unique_ptr<Workers> workers_;
 	std::optional<RingReader> sample_ring_;
 	std::vector<vx_sample> samples_;
 	uint32_t sample_round_ = 0;

@@ -1,4 +1,4 @@
-// Follows the two interfaces. Runs on the exception worker's thread.
+// Follows the two interfaces. Runs on worker 0's thread.
 #include "links.h"
 
 #include <linux/rtnetlink.h>
@@ -72,6 +72,8 @@ void Links::apply(const LinkMessage &message, uint64_t now_ns)
 			write(direction);
 		const bool same = link.exists == before.exists && link.up == before.up &&
 				  link.carrier == before.carrier && link.mtu == before.mtu;
+		if (direction == VX_OUTSIDE)
+			outside_sends_.store(link.exists && link.up && link.carrier, std::memory_order_relaxed);
 		if (!same && now_ns)
 			events_.push("link_changed", now_ns, describe(direction, link));
 	}

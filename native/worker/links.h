@@ -1,7 +1,8 @@
 // The inside and outside interfaces as the kernel has them now: MTU, MAC, carrier, there or gone. Follows netlink,
-// fills interface_map. Used by the exception worker on its thread.
+// fills interface_map. Used by worker 0 on its thread.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 
 #include "../io/netlink.h"
@@ -25,9 +26,11 @@ public:
 
 	Result<void> read(Netlink &reads, uint64_t now_ns);
 	void apply(const LinkMessage &message, uint64_t now_ns);
+	// ifindex never changes.
 	const Link &inside() const { return links_[VX_INSIDE]; }
 	const Link &outside() const { return links_[VX_OUTSIDE]; }
-	bool outside_sends() const { return outside().exists && outside().up && outside().carrier; }
+	// The one thing here that other threads than worker 0's may ask, besides what never changes.
+	bool outside_sends() const { return outside_sends_.load(std::memory_order_relaxed); }
 	// Asks the kernel instead of waiting for its announcement.
 	bool ask_outside_carrier(Netlink &requests) const;
 
@@ -37,6 +40,7 @@ private:
 	Tables &tables_;
 	EventQueue &events_;
 	uint64_t netns_cookie_ = 0;
+	std::atomic<bool> outside_sends_ = false;
 
 	void write(vx_direction direction);
 };

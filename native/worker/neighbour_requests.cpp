@@ -1,4 +1,4 @@
-// Asks the kernel about neighbours. Runs on the exception worker's thread.
+// Asks the kernel about neighbours. Runs on worker 0's thread.
 #include "neighbour_requests.h"
 
 #include <linux/neighbour.h>

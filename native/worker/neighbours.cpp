@@ -1,4 +1,4 @@
-// Resolves neighbours and holds their packets. Runs on the exception worker's thread.
+// Resolves neighbours and holds their packets. Runs on worker 0's thread.
 #include "neighbours.h"
 
 #include <sys/socket.h>

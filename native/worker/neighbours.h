@@ -1,5 +1,5 @@
 // Neighbours of the outside interface: resolves those that XDP does not know, holds their packets meanwhile, keeps
-// those in use alive, follows changes. Used by the exception worker on its thread.
+// those in use alive, follows changes. Used by worker 0 on its thread.
 //
 // The kernel does ARP and neighbour discovery. XDP traffic never confirms a neighbour to it, so those in use are
 // made managed entries (NTF_EXT_MANAGED, Linux 5.16): the kernel probes them by itself, failed ones too, which is

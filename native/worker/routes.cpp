@@ -1,4 +1,4 @@
-// Mirrors routes into the maps. Runs on the exception worker's thread.
+// Mirrors routes into the maps. Runs on worker 0's thread.
 #include "routes.h"
 
 #include <arpa/inet.h>

@@ -1,5 +1,5 @@
 // The kernel's routes, mirrored into routes4 and routes6 as far as they matter to packets that leave by the outside
-// interface. Used by the exception worker on its thread.
+// interface. Used by worker 0 on its thread.
 //
 // What the kernel announces is not all that happens: IPv4 routes that vanish because an interface went down or an
 // address was removed vanish silently, and a multipath IPv6 route is announced in pieces. Those cases ask for a

@@ -1,4 +1,4 @@
-// Sends frames and counts their packets' fates. Runs on the exception worker's thread.
+// Sends frames and counts their packets' fates. Runs on the worker's thread.
 #include "sender.h"
 
 #include <algorithm>
@@ -20,11 +20,11 @@ constexpr uint64_t kStallNsMax = 1000000000;  // a driver that takes nothing for
 
 }  // namespace
 
-Sender::Sender(Umem &umem, XskTransmitter &transmitter, Injector injector, Links &links, Netlink &requests,
+Sender::Sender(Frames &frames, XskTransmitter &transmitter, Injector injector, Links &links, Netlink &requests,
 	       vx_counters &counters, EventQueue &events, Sampler sampler)
-	: umem_(umem), transmitter_(transmitter), links_(links), requests_(requests), counters_(counters),
-	  injector_(injector), events_(events), sampler_(sampler), backlog_(std::bit_ceil(umem.frames())),
-	  inject_most_(kInjectAtLeast)
+	: frames_(frames), transmitter_(transmitter), links_(links), requests_(requests), counters_(counters),
+	  injector_(injector), events_(events), sampler_(sampler),
+	  backlog_(std::bit_ceil(frames.umem().frames())), inject_most_(kInjectAtLeast)
 {
 }
 
@@ -38,8 +38,8 @@ void Sender::send_ready(Frame frame)
 void Sender::drop(Frame frame, vx_drop reason)
 {
 	counters_.dropped[reason]++;
-	sampler_.dropped(umem_.at(frame.address), frame.length, reason);
-	umem_.put(frame.address);
+	sampler_.dropped(frames_.at(frame.address), frame.length, reason);
+	frames_.put(frame.address);
 }
 
 void Sender::put_ethernet(uint8_t *frame, const uint8_t destination_mac[6]) const
@@ -53,7 +53,7 @@ void Sender::send(Frame frame, const uint8_t destination_mac[6])
 {
 	if (!links_.outside_sends())
 		return drop(frame, VX_DROP_carrier_down);
-	uint8_t *bytes = umem_.at(frame.address);
+	uint8_t *bytes = frames_.at(frame.address);
 	put_ethernet(bytes, destination_mac);
 	const uint32_t mtu = links_.outside().mtu;
 	if (frame.length - kEthernetBytes > mtu) {
@@ -67,21 +67,21 @@ void Sender::send(Frame frame, const uint8_t destination_mac[6])
 
 void Sender::send_fragments(Frame frame)
 {
-	const uint8_t *bytes = umem_.at(frame.address);
+	const uint8_t *bytes = frames_.at(frame.address);
 	Ipv4Fragments fragments({bytes + kEthernetBytes, frame.length - kEthernetBytes}, links_.outside().mtu);
 	if (!fragments.possible())
 		return drop(frame, VX_DROP_too_big);
-	if (fragments.count() > umem_.free_count())
+	if (!frames_.has(fragments.count()))
 		return drop(frame, VX_DROP_fill_empty);
 	const uint32_t group = new_group(fragments.count());
 	for (uint32_t i = 0; i < fragments.count(); i++) {
-		const uint64_t address = umem_.take();
-		uint8_t *out = umem_.at(address);
+		const uint64_t address = frames_.take();
+		uint8_t *out = frames_.at(address);
 		memcpy(out, bytes, kEthernetBytes);
 		const uint32_t length = fragments.next(out + kEthernetBytes);
 		append({address, kEthernetBytes + length}, group);
 	}
-	umem_.put(frame.address);
+	frames_.put(frame.address);
 }
 
 uint32_t Sender::new_group(uint32_t frames)
@@ -149,7 +149,7 @@ bool Sender::inject(uint64_t now_ns)
 	while (end != tail_ && end - head_ < inject_most_ && waiting(end).group == kAlone &&
 	       waiting(end).frame.length <= kInjectBytesMax)
 		end++;
-	if (end - head_ < kInjectAtLeast)
+	if (end - head_ < kInjectAtLeast || !injector_.begin())
 		return false;
 	for (uint32_t at = head_; at != end; at++)
 		injector_.add(waiting(at).frame.address, waiting(at).frame.length);
@@ -158,7 +158,7 @@ bool Sender::inject(uint64_t now_ns)
 	judge_injection(gone, before, error, now_ns);
 	for (uint32_t i = 0; i < gone; i++) {
 		counters_.worker_bytes += waiting(head_).frame.length;
-		umem_.put(waiting(head_++).frame.address);
+		frames_.put(waiting(head_++).frame.address);
 	}
 	return gone;
 }
@@ -196,7 +196,7 @@ void Sender::flush(uint64_t now_ns)
 	const auto on_fate = [this](TxFate fate, uint32_t length, uint32_t group) { tell(fate, length, group); };
 	refusal_known_ = false;
 	for (int idle = 0, kicks = 0; idle < kKicksWithoutProgress && kicks < kKicksMax; kicks++) {
-		transmitter_.reap(umem_);
+		transmitter_.reap(frames_);
 		if (inject(now_ns)) {
 			idle = 0;
 			continue;
@@ -212,7 +212,7 @@ void Sender::flush(uint64_t now_ns)
 			stalled_since_ns_ = 0;
 		idle = err && transmitter_.queued() == before ? idle + 1 : 0;
 	}
-	transmitter_.reap(umem_);
+	transmitter_.reap(frames_);
 	if (!backlogged())
 		stalled_since_ns_ = 0;
 	else if (!stalled_since_ns_)
@@ -232,9 +232,9 @@ void Sender::abandon(vx_drop reason)
 	refusal_known_ = true;
 	stalled_since_ns_ = 0;
 	const auto on_fate = [this](TxFate fate, uint32_t length, uint32_t group) { tell(fate, length, group); };
-	transmitter_.take_back(umem_, on_fate);
+	transmitter_.take_back(frames_, on_fate);
 	for (; head_ != tail_; head_++) {
-		umem_.put(waiting(head_).frame.address);
+		frames_.put(waiting(head_).frame.address);
 		tell(TxFate::taken_back, 0, waiting(head_).group);
 	}
 }

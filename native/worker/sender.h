@@ -1,5 +1,5 @@
-// Sends frames out of the outside interface, in order, and counts what became of the packets they carry. Used by the
-// worker on its thread.
+// Sends frames out of the outside interface, in order, and counts what became of the packets they carry. Each worker has
+// one, on its thread.
 //
 // Few frames go by AF_XDP, at once and one by one: the lowest latency. Many go by injection, up to 1,024 a system call
 // (native/io/injector.h). Neither starts before the other is through, so a flow's packets keep their order.
@@ -27,7 +27,7 @@ namespace vx {
 class Sender {
 public:
 	// Everything outlives the sender. `counters` are the inside direction's: these packets came from there.
-	Sender(Umem &umem, XskTransmitter &transmitter, Injector injector, Links &links, Netlink &requests,
+	Sender(Frames &frames, XskTransmitter &transmitter, Injector injector, Links &links, Netlink &requests,
 	       vx_counters &counters, EventQueue &events, Sampler sampler);
 
 	// Takes the frame, a whole IP packet behind room for an Ethernet header; fills that in and fragments if need
@@ -62,7 +62,7 @@ private:
 		vx_drop reason;
 	};
 
-	Umem &umem_;
+	Frames &frames_;
 	XskTransmitter &transmitter_;
 	Links &links_;
 	Netlink &requests_;

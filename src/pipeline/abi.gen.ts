@@ -98,9 +98,9 @@ export const vxSampleForm = {
 /** enum vx_constant */
 export const vxConstant = {
   cpusMax: 512,
-  workersMax: 1,
-  controlSlot: 513,
-  slotsMax: 514,
+  workersMax: 64,
+  controlSlot: 576,
+  slotsMax: 577,
   queuesMax: 128,
   rulesMax: 131072,
   routesMax: 1048576,
@@ -198,16 +198,16 @@ export const vxEpoch = {
 
 /** struct vx_control */
 export const vxControl = {
-  bytes: 64,
+  bytes: 320,
   offset: {
     epoch: 0,
     rules: 8,
     ingressProgId: 12,
     egressProgId: 16,
-    workerSleeps: 20,
-    sampleRound: 24,
-    sampleMost: 28,
-    pad: 32,
+    sampleRound: 20,
+    sampleMost: 24,
+    pad: 28,
+    workerSleeps: 64,
   },
 } as const;
 
@@ -340,7 +340,7 @@ export const vxException = {
     magic: 0,
     length: 4,
     reason: 6,
-    pad: 7,
+    worker: 7,
     originalDestinationBe: 8,
     newDestinationBe: 12,
     startedNs: 16,
@@ -368,11 +368,13 @@ export const vxInjected = {
 export const vxInjection = {
   bytes: 8256,
   offset: {
-    count: 0,
-    cursor: 4,
-    taken: 8,
-    told: 16,
-    pad: 24,
+    worker: 0,
+    count: 4,
+    cursor: 8,
+    pad0: 12,
+    taken: 16,
+    told: 24,
+    pad: 32,
     frames: 64,
   },
 } as const;

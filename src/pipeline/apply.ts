@@ -67,10 +67,9 @@ export class Applier {
   }
 
   private create(datapath: Datapath): void {
-    const { inside, outside, bpffs, worker, ...rest } = datapath;
+    const { inside, outside, bpffs, workers, ...rest } = datapath;
     const [insideIfindex, outsideIfindex] = this.ifindexes(inside, outside);
     const places = this.place(datapath);
-    const cpu = places.cpus[0] ?? 0;
     const pinDirectory = join(bpffs, pinName(inside));
     // One mount for all gateways of this state.bpffs, a directory in it for each.
     this.bpffs = { pinDirectory, mounted: this.native.ensureBpffs(bpffs), bpffs };
@@ -80,23 +79,24 @@ export class Applier {
       insideIfindex,
       outsideIfindex,
       pinDirectory,
-      worker: { ...worker, cpu },
+      workers: { cpus: places.cpus, batch: workers.batch, busy: workers.busy },
     });
     this.made = gateway;
     if (gateway.counters.byteLength !== slotsBytes) {
       throw new VxpipeError("ABI_MISMATCH", "the packet path and the control plane were built from different sources");
     }
-    this.placement = { mode: rest.datapath, workerCpus: [cpu] };
+    this.placement = { mode: rest.datapath, workerCpus: places.cpus };
     this.placesWarning = places.warning;
   }
 
-  private place({ inside, outside, worker, datapath }: Datapath): WorkerPlaces {
+  private place({ inside, outside, workers, datapath }: Datapath): WorkerPlaces {
     const interfaces = [inside, outside].map((name) => readInterfaceCpus(name));
     const insideQueues = this.native.interfaceFacts(inside)?.rxQueues ?? 1;
-    const cpus = worker.cpu === "auto" ? "auto" : [worker.cpu];
+    // Where XDP sends there is one, for exceptions.
+    const count = datapath === "xdp" ? 1 : workers.count;
     return placeWorkers(
       { ...readHostCpus(), interfaces, insideQueues },
-      { count: 1, cpus, sendAll: datapath !== "xdp" },
+      { count, cpus: workers.cpus, sendAll: datapath !== "xdp" },
     );
   }
 

@@ -93,7 +93,7 @@ const kinds = {
   STATE_UNWRITABLE: { exit: exit.failed, hint: "Make state.directory writable, or choose another." },
   SUPERVISOR_FAILED: { exit: exit.failed, hint: "Check NOTIFY_SOCKET, which the service manager sets." },
   USAGE: { exit: exit.usage, hint: "See vxpipe --help." },
-  WORKER_FAILED: { exit: exit.failed, hint: "The exception worker could not start; the detail is the kernel's own." },
+  WORKER_FAILED: { exit: exit.failed, hint: "A worker could not start; the detail is the kernel's own." },
   XDP_BUSY: { exit: exit.failed, hint: "Another XDP program is on the interface; see it with: bpftool net." },
 } as const satisfies Record<string, ErrorKind>;
 

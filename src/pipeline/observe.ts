@@ -32,7 +32,7 @@ export interface SlotReading {
 export interface Reading {
   inside: DirectionReading;
   outside: DirectionReading;
-  /** CPUs that saw packets, and every worker. */
+  /** CPUs and workers that saw packets. */
   slots: SlotReading[];
   latency: number[];
   latencySumNs: number;
@@ -58,8 +58,7 @@ export function readCounters(memory: ArrayBufferLike): Reading {
   const slots: SlotReading[] = [];
   for (const slot of used) {
     const packets = directions.reduce((total, direction) => total + slotPackets(load, slot, base(direction)), 0n);
-    if (slot < workerSlot ? packets > 0n : slot < vxConstant.controlSlot)
-      slots.push({ slot, packets: Number(packets) });
+    if (packets > 0n && slot < vxConstant.controlSlot) slots.push({ slot, packets: Number(packets) });
   }
   const latency = Array.from({ length: vxConstant.latencyBuckets }, (_, index) =>
     sum(vxSlot.offset.latency + index * 8),

@@ -9,11 +9,11 @@ import type { AllowlistMatch, Config, StaticRule } from "./config/config.js";
 import { parseAddress, parseMac, parsePrefix, parseVniRange } from "./config/formats.js";
 
 /** What the packet path is made with once and for all: a change needs a restart. */
-export interface Datapath extends Omit<DatapathPlan, "insideIfindex" | "outsideIfindex" | "pinDirectory" | "worker"> {
+export interface Datapath extends Omit<DatapathPlan, "insideIfindex" | "outsideIfindex" | "pinDirectory" | "workers"> {
   inside: string;
   outside: string;
   bpffs: string;
-  worker: { cpu: number | "auto"; batch: number; busy: boolean };
+  workers: { count: number | "auto"; cpus: readonly number[] | "auto"; batch: number; busy: boolean };
 }
 
 export interface Plan {
@@ -62,8 +62,9 @@ export function planOf(config: Config, allowlist: Allowlist | null): Plan {
       clearDontFragment: packet.clearDontFragment,
       forwardIpv6: packet.ipv6 === "forward",
       decrementTtl: packet.decrementTtl,
-      worker: {
-        cpu: workers.cpus === "auto" ? "auto" : (workers.cpus[0] ?? "auto"),
+      workers: {
+        count: workers.count,
+        cpus: workers.cpus,
         batch: workers.batch,
         busy: workers.polling === "busy",
       },
@@ -237,7 +238,7 @@ const keyOf: Record<keyof Datapath, string> = {
   clearDontFragment: "packet.clearDontFragment",
   forwardIpv6: "packet.ipv6",
   decrementTtl: "packet.decrementTtl",
-  worker: "workers",
+  workers: "workers",
 };
 
 function differs(a: unknown, b: unknown): boolean {

@@ -7,7 +7,7 @@ import { isEventName, type EventLog } from "./events.js";
 import { readCounters, slotsBytes, type Reading } from "./observe.js";
 import { after, describe, plan, undo, type Action, type Plan } from "./plan.js";
 import { UnsavedEdits } from "./unsaved-edits.js";
-import { statisticsOf, type Statistics, type Timed } from "./statistics.js";
+import { statisticsOf, type Statistics, type Timed, type WorkerStats } from "./statistics.js";
 import { Watchdog, type Stall } from "./watchdog.js";
 
 export type Phase = "starting" | "running" | "stopping" | "stopped";
@@ -184,8 +184,9 @@ export class Runtime {
     const now = { reading: this.reading(), time: performance.now() };
     const { rates, workers } = this.statistics(this.latest, this.before);
     const current = this.statistics(now, now);
-    const pps = new Map(workers.map((worker) => [`${worker.role} ${worker.cpu}`, worker.pps]));
-    for (const worker of current.workers) worker.pps = pps.get(`${worker.role} ${worker.cpu}`) ?? 0;
+    const key = ({ role, id, cpu }: WorkerStats): string => `${role} ${id ?? cpu}`;
+    const pps = new Map(workers.map((worker) => [key(worker), worker.pps]));
+    for (const worker of current.workers) worker.pps = pps.get(key(worker)) ?? 0;
     return { ...current, rates };
   }
 
@@ -212,7 +213,7 @@ export class Runtime {
     const { inside, outside } = this.plan.datapath;
     const missing: string[] = [];
     if (!snapshot.attached) missing.push("the XDP programs are not attached");
-    if (!snapshot.workerAlive) missing.push("the exception worker is not running");
+    if (!snapshot.workersAlive) missing.push("the workers are not running");
     missing.push(...this.watchdog.stalled().map(stallText));
     if (!snapshot.insideCarrier) missing.push(`the inside interface ${inside} has no carrier`);
     if (!snapshot.outsideCarrier) missing.push(`the outside interface ${outside} has no carrier`);

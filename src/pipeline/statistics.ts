@@ -98,15 +98,17 @@ export function camel<Name extends string>(name: Name): Camel<Name> {
   return name.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase()) as Camel<Name>;
 }
 
-/** The workers there are first, then every CPU that saw packets. */
-function workersOf(now: Timed, before: Timed, seconds: number, cpus: readonly number[]): WorkerStats[] {
+/** The native workers, then every CPU that saw packets. */
+function workersOf(now: Timed, before: Timed, seconds: number, workerCpus: readonly number[]): WorkerStats[] {
   const earlier = new Map(before.reading.slots.map(({ slot, packets }) => [slot, packets]));
-  const workers = now.reading.slots.flatMap(({ slot, packets }): WorkerStats[] => {
-    const pps = Math.round((packets - (earlier.get(slot) ?? 0)) / seconds);
-    if (slot < workerSlot) return [{ role: "xdp", cpu: slot, packets, pps }];
-    const id = slot - workerSlot;
-    const cpu = cpus[id];
-    return cpu === undefined ? [] : [{ id, role: "worker", cpu, packets, pps }];
-  });
-  return [...workers.filter(({ role }) => role === "worker"), ...workers.filter(({ role }) => role === "xdp")];
+  const latest = new Map(now.reading.slots.map(({ slot, packets }) => [slot, packets]));
+  const shown = (slot: number): { packets: number; pps: number } => {
+    const packets = latest.get(slot) ?? 0;
+    return { packets, pps: Math.round((packets - (earlier.get(slot) ?? 0)) / seconds) };
+  };
+  const cpus = [...latest.keys()].filter((slot) => slot < workerSlot);
+  return [
+    ...workerCpus.map((cpu, id): WorkerStats => ({ id, role: "worker", cpu, ...shown(workerSlot + id) })),
+    ...cpus.map((cpu): WorkerStats => ({ role: "xdp", cpu, ...shown(cpu) })),
+  ];
 }

@@ -90,7 +90,7 @@ function packetMetrics(runtime: Runtime, read: () => Reading, counter: Define, g
     const reading = read();
     return directions.map((direction) => ({ labels: { direction }, value: reading[direction].pending }));
   });
-  const help = "Packets a CPU received (role xdp) or the exception worker finished (role worker)";
+  const help = "Packets a CPU received (role xdp) or a worker finished (role worker)";
   counter("vxpipe_worker_packets_total", help, ["worker", "cpu", "role"], () =>
     runtime.stats().workers.map(({ id, cpu, role, packets }) => ({
       labels: { worker: id === undefined ? `xdp${cpu}` : String(id), cpu: String(cpu), role },
@@ -131,11 +131,9 @@ function stateMetrics(runtime: Runtime, version: string, gauge: Define): void {
   snapshotGauge("vxpipe_outside_mtu_bytes", "MTU of the outside interface", ({ outsideMtu }) => [
     { labels: {}, value: outsideMtu },
   ]);
-  snapshotGauge(
-    "vxpipe_waiting_packets",
-    "Packets that wait for a neighbour or a first fragment",
-    ({ workerWaiting }) => [{ labels: {}, value: workerWaiting }],
-  );
+  snapshotGauge("vxpipe_waiting_packets", "Packets that wait for a neighbour or a first fragment", ({ waiting }) => [
+    { labels: {}, value: waiting },
+  ]);
   snapshotGauge("vxpipe_routes", "Routes followed", ({ routes }) => [{ labels: {}, value: routes }]);
   snapshotGauge("vxpipe_next_hops", "Next hops in use", ({ nextHops }) =>
     (["resolving", "valid", "failed"] as const).map((state) => ({

@@ -197,14 +197,14 @@ test("malformed requests are answered with a code", async (t) => {
 test("readiness names everything that is missing", async (t) => {
   const { gateway, runtime, ask } = await running(t);
   assert.deepEqual(await ask({ url: "/readyz" }), [200, { ready: true, missing: [] }]);
-  Object.assign(gateway.state, { attached: false, workerAlive: false, outsideCarrier: false });
+  Object.assign(gateway.state, { attached: false, workersAlive: false, outsideCarrier: false });
   assert.deepEqual(await ask({ url: "/readyz" }), [
     503,
     {
       ready: false,
       missing: [
         "the XDP programs are not attached",
-        "the exception worker is not running",
+        "the workers are not running",
         "the outside interface out0 has no carrier",
       ],
     },
@@ -228,7 +228,7 @@ test("statistics and metrics show what the counters hold", async (t) => {
   ];
   assert.deepEqual([stats.inside["received"], stats.inside["forwarded"], stats.inside["pending"]], [5, 2, 0]);
   assert.deepEqual((stats.inside["dropped"] as Record<string, number>)["not_allowed"], 3);
-  const cpu = gateway.plan.worker.cpu;
+  const cpu = gateway.plan.workers.cpus[0];
   assert.deepEqual(stats.workers, [
     { id: 0, role: "worker", cpu, packets: 0, pps: 0 },
     { role: "xdp", cpu: 0, packets: 5, pps: 0 },

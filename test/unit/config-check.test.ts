@@ -83,9 +83,9 @@ const cases: [title: string, text: string, problem: string][] = [
     "4:3: nat.source is not in this version",
   ],
   [
-    "a second worker is refused",
-    `${valid}workers: { count: 2 }\n`,
-    "3:19: workers.count must be auto or 1: there is one worker, not 2",
+    "more workers than there are slots for are refused",
+    `${valid}workers: { count: 65 }\n`,
+    "3:19: workers.count must be auto or a number from 1 to 64, not 65",
   ],
   [
     "the outside interface may not be the inside one",

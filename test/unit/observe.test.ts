@@ -90,7 +90,7 @@ test("packets lost in a crash balance on both sides", () => {
   memory.add(vxConstant.controlSlot, "inside", "received", 3).add(vxConstant.controlSlot, "inside", "crashLost", 3);
   assert.deepEqual(ledgerFaults(memory.bytes), []);
   // No worker finished them.
-  assert.deepEqual(readCounters(memory.bytes).slots, [{ slot: workerSlot, packets: 0 }]);
+  assert.deepEqual(readCounters(memory.bytes).slots, []);
 });
 
 test("counters above 2^32 are read whole", () => {

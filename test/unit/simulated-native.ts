@@ -21,8 +21,8 @@ export class SimulatedGateway {
     outsideCarrier: true,
     outsideMtu: 1500,
     attached: false,
-    workerAlive: true,
-    workerWaiting: 0,
+    workersAlive: true,
+    waiting: 0,
     routes: 2,
     nextHops: [],
   };

@@ -1,6 +1,7 @@
 // The JSON schema of the configuration, and the only place where its defaults stand. Read by the validator (check.ts),
 // printed by `vxpipe config schema`. `expected` completes "must be ..."; `refused` is said where a value asks for what
 // this version does not do; `format` names a check of formats.ts.
+import { vxConstant } from "../abi.gen.js";
 
 const interfaceName = { type: "string", format: "interface", expected: "an interface name" } as const;
 const port = { type: "integer", minimum: 1, maximum: 65535, expected: "a port from 1 to 65535" } as const;
@@ -84,26 +85,36 @@ const outside = {
 
 const workers = {
   type: "object",
-  description: "The worker, which sends what XDP does not.",
+  description: "The workers, which send what XDP does not. Under the datapath xdp there is one, for exceptions.",
   additionalProperties: false,
   default: {},
   properties: {
     count: {
       default: "auto",
-      enum: ["auto", 1],
-      expected: "auto or 1: there is one worker",
+      if: { type: "integer" },
+      then: {
+        minimum: 1,
+        maximum: vxConstant.workersMax,
+        expected: `auto or a number from 1 to ${vxConstant.workersMax}`,
+      },
+      else: { const: "auto", expected: `auto or a number from 1 to ${vxConstant.workersMax}` },
     },
     cpus: {
       default: "auto",
-      description: "The CPU it is pinned to; auto: one that does not serve the interfaces' interrupts.",
+      description: "The CPUs they are pinned to, in turn; auto: those that do not serve the interfaces' interrupts.",
       if: { type: "array" },
       then: {
         minItems: 1,
-        maxItems: 1,
-        expected: "auto or a list of one CPU number: there is one worker",
-        items: { type: "integer", minimum: 0, maximum: 127, expected: "a CPU number from 0 to 127" },
+        maxItems: vxConstant.workersMax,
+        expected: "auto or a list of CPU numbers",
+        items: {
+          type: "integer",
+          minimum: 0,
+          maximum: vxConstant.cpusMax - 1,
+          expected: `a CPU number from 0 to ${vxConstant.cpusMax - 1}`,
+        },
       },
-      else: { const: "auto", expected: "auto or a list of one CPU number" },
+      else: { const: "auto", expected: "auto or a list of CPU numbers" },
     },
     batch: {
       default: 64,

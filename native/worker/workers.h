@@ -1,13 +1,15 @@
-// The worker: one pinned native thread that sends what XDP does not: exceptions, or, in the datapaths afxdp and
-// ringbuf, everything.
+// The workers: pinned native threads that send what XDP does not: exceptions, or, in the datapaths afxdp and ringbuf,
+// everything.
 //
-// Made, started and stopped by the gateway object (native/addon) on Node's main thread; everything else in the
-// class runs on the worker's own thread. It owns the routes, the neighbours and the packets that wait for them,
-// so none of that needs a lock: XDP reads what it writes into BPF maps.
+// Made, started and stopped by the gateway (gateway.h) on Node's main thread. XDP chooses whose a packet is (vx_owner in
+// bpf/leave.h): a flow has one worker, so nothing about it is shared. Each worker has a socket at every receive queue
+// and a ring on every CPU, and sends by itself. Worker 0 has the exceptions besides: it alone follows the kernel's
+// links, routes and neighbours and writes them where XDP reads them.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -16,33 +18,36 @@
 
 namespace vx {
 
-struct ExceptionWorkerConfig {
+struct WorkersConfig {
+	std::vector<int> cpus = {0};  // one worker each, pinned to it
 	int inside_ifindex;
 	int outside_ifindex;
 	uint32_t inside_queues;       // sockets are bound to inside queues [0, inside_queues)
+	uint32_t outside_queues = 1;
 	vx_hand_over hand_over;       // what comes here, and how
 	int umem_fd;                  // ARRAY of vx_chunk, umem_chunks() of them
 	int inject_fd;                // the outside program; -1: AF_XDP sends everything
-	vx_injection *injection;      // mapped .bss of that program
-	int cpu;                      // pinned to it
+	std::span<vx_injection> injections;  // mapped, by CPU
 	uint32_t batch;               // most packets received from a socket at once
 	bool busy;                    // spin instead of poll(2)
 	bool follow_routes;           // false: one fixed next hop, `fixed_mac`; routes are mirrored all the same
 	uint8_t fixed_mac[6];
 	bool clear_dont_fragment;     // done by XDP to every other packet; held fragments come here as they were
 	bool decrement_ttl;           // likewise
-	int xsks_fd;                  // XSKMAP, queue -> socket
+	int xsks_fd;                  // XSKMAP, queue * workers + worker -> socket
 	int routes4_fd, routes6_fd;   // LPM_TRIE vx_prefix4/vx_prefix6 -> vx_route
 	int neighbours_fd;            // HASH vx_addr -> vx_neighbour (IPv4 mapped)
 	int interface_fd;             // interface_map, ARRAY vx_direction -> vx_interface
 	int fragments_fd;             // HASH vx_fragment_key -> vx_fragment
-	int exception_rings_fd;       // percpu_ringbufs: ARRAY_OF_MAPS cpu -> RINGBUF of vx_exception + frame
-	vx_control *control;          // mapped .bss of the programs; the worker only bumps `generation`, atomically
-	vx_slot *slot;                // this worker's slot of stats_map, mapped
+	int exception_rings_fd;       // percpu_ringbufs: ARRAY_OF_MAPS CPU * workers + worker -> RINGBUF of vx_exception + frame
+	vx_control *control;          // mapped .bss of the programs; worker 0 bumps `generation`, atomically
+	vx_slot *slots;               // stats_map, mapped: worker 0's and the following
+
+	uint32_t count() const { return static_cast<uint32_t>(cpus.size()); }
 };
 
-// Chunks of UMEM a worker needs.
-uint32_t umem_chunks(uint32_t inside_queues, vx_hand_over hand_over);
+// Chunks of UMEM the workers need.
+uint32_t umem_chunks(uint32_t workers, uint32_t inside_queues, vx_hand_over hand_over);
 
 struct WorkerEvent {
 	std::string event;  // names in native/index.d.ts
@@ -58,7 +63,7 @@ struct NextHopView {
 };
 
 struct WorkerSnapshot {
-	bool alive;
+	bool alive;  // all of them
 	bool inside_carrier, outside_carrier;
 	uint32_t outside_mtu;
 	uint32_t waiting;  // packets held for a neighbour or a first fragment
@@ -66,23 +71,23 @@ struct WorkerSnapshot {
 	std::vector<NextHopView> next_hops;
 };
 
-class ExceptionWorker {
+class Workers {
 public:
-	// Opens sockets and UMEM, reads links, routes and neighbours, fills the maps, then starts the thread.
+	// Opens sockets and UMEM, reads links, routes and neighbours, fills the maps, then starts the threads.
 	// When it returns, XDP can decide about every destination that is known to the kernel.
-	static Result<std::unique_ptr<ExceptionWorker>> start(const ExceptionWorkerConfig &config);
-	// Sends or drops (counted) what waits, removes the neighbour entries that this worker asked the kernel to
-	// manage, joins the thread.
-	~ExceptionWorker();
+	static Result<std::unique_ptr<Workers>> start(const WorkersConfig &config);
+	// Sends or drops (counted) what waits, removes the neighbour entries that worker 0 asked the kernel to
+	// manage, joins the threads.
+	~Workers();
 
 	std::vector<WorkerEvent> drain_events();
-	// Of the packets it dropped while somebody watched (vx_control).
+	// Of the packets they dropped while somebody watched (vx_control).
 	std::vector<vx_sample> drain_samples();
 	WorkerSnapshot snapshot();
 
 private:
 	struct State;
-	explicit ExceptionWorker(std::unique_ptr<State> state);
+	explicit Workers(std::unique_ptr<State> state);
 	std::unique_ptr<State> state_;
 };
 

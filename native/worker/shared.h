@@ -1,0 +1,36 @@
+// What the workers share: the frames, the queues' rings, how the outside link is. Made on the starting thread, outlives
+// every worker.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "../io/umem.h"
+#include "../io/xsk.h"
+#include "event_queue.h"
+#include "links.h"
+#include "tables.h"
+#include "workers.h"
+
+namespace vx {
+
+struct Shared {
+	Shared(const WorkersConfig &wanted, std::unique_ptr<Umem> frames);
+
+	const WorkersConfig config;
+	EventQueue events;
+	const std::unique_ptr<Umem> umem;
+	std::vector<std::unique_ptr<RxQueue>> inside;   // by receive queue
+	std::vector<std::unique_ptr<TxQueue>> outside;  // by transmit queue
+	Tables tables;                                  // worker 0's
+	Links links;                                    // written by worker 0
+	int umem_socket = -1;                           // that has the UMEM, for the others to name
+
+	// Every frame in exactly one place, once no worker runs; `own` are the workers' free ones and those they hold.
+	void check_frames(uint32_t own) const;
+	// A CPU's sockets send by the queue its redirected frames use, where the driver goes by CPU (as veth does), so that
+	// a flow that changes from one to the other keeps its order.
+	TxQueue &outside_of(int cpu) { return *outside[static_cast<size_t>(cpu) % outside.size()]; }
+};
+
+}  // namespace vx

@@ -1,0 +1,172 @@
+// The workers' threads: made and joined on Node's main thread. What they do is in loop.h.
+#include "workers.h"
+
+#include <pthread.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <csignal>
+#include <utility>
+
+#include "broken.h"
+#include "loop.h"
+#include "shared.h"
+
+namespace vx {
+namespace {
+
+// What can be held (1,024 for neighbours, 1,024 fragments) and queued to leave (1,024); what each further worker queues and
+// keeps; what is lent to the receive queues.
+constexpr uint32_t kHeldFrames = 3072, kWorkerFrames = 2048;
+// The queues go through all they are lent in turn: more would bridge a longer pause of a worker, but fall out of the
+// cores' caches and page tables, which costs more of the rate than the packet itself (docs/PERFORMANCE.md).
+constexpr uint32_t kReceiveFrames = 1024, kReceiveAllFrames = 2048;
+constexpr uint32_t kReceiveFramesMin = 128, kReceiveAllFramesMin = 1024;
+
+uint32_t receive_share(uint32_t queues, vx_hand_over hand_over)
+{
+	const bool all = hand_over == VX_HAND_OVER_SOCKETS;
+	return std::max((all ? kReceiveAllFrames : kReceiveFrames) / std::max(queues, 1u),
+			all ? kReceiveAllFramesMin : kReceiveFramesMin);
+}
+
+struct Thread {
+	std::unique_ptr<Loop> loop;
+	pthread_t thread{};
+	bool started = false;
+
+	static void *run(void *self)
+	{
+		static_cast<Thread *>(self)->loop->run();
+		return nullptr;
+	}
+
+	// Pinned, and deaf to signals: those are the main thread's.
+	Result<void> start(uint32_t number, int cpu)
+	{
+		cpu_set_t cpus;
+		CPU_ZERO(&cpus);
+		CPU_SET(static_cast<size_t>(cpu), &cpus);
+		pthread_attr_t attributes;
+		pthread_attr_init(&attributes);
+		pthread_attr_setaffinity_np(&attributes, sizeof cpus, &cpus);
+		sigset_t all, before;
+		sigfillset(&all);
+		pthread_sigmask(SIG_SETMASK, &all, &before);
+		const int err = pthread_create(&thread, &attributes, run, this);
+		pthread_sigmask(SIG_SETMASK, &before, nullptr);
+		pthread_attr_destroy(&attributes);
+		if (err)
+			return Error{"WORKER_FAILED", "pthread_create", err, "on CPU " + std::to_string(cpu)};
+		pthread_setname_np(thread, ("vx-worker-" + std::to_string(number)).c_str());
+		started = true;
+		return {};
+	}
+};
+
+}  // namespace
+
+uint32_t umem_chunks(uint32_t workers, uint32_t inside_queues, vx_hand_over hand_over)
+{
+	// With everything by socket as many again as are lent: the queues need frames while a turn's are being sent.
+	const uint32_t times = hand_over == VX_HAND_OVER_SOCKETS ? 2 : 1;
+	return kHeldFrames + (workers - 1) * kWorkerFrames +
+	       times * inside_queues * receive_share(inside_queues, hand_over);
+}
+
+Shared::Shared(const WorkersConfig &wanted, std::unique_ptr<Umem> frames)
+	: config(wanted), umem(std::move(frames)), tables(wanted.control),
+	  links(static_cast<uint32_t>(wanted.inside_ifindex), static_cast<uint32_t>(wanted.outside_ifindex),
+		wanted.interface_fd, tables, events)
+{
+	const uint32_t share = receive_share(config.inside_queues, config.hand_over);
+	for (uint32_t queue = 0; queue < config.inside_queues; queue++)
+		inside.push_back(std::make_unique<RxQueue>(links.inside().ifindex, queue, share));
+	for (uint32_t queue = 0; queue < std::max(config.outside_queues, 1u); queue++)
+		outside.push_back(std::make_unique<TxQueue>(links.outside().ifindex, queue));
+}
+
+void Shared::check_frames(uint32_t own) const
+{
+	uint32_t frames = own + umem->stored();
+	for (const auto &queue : inside)
+		frames += queue->lent();
+	for (const auto &queue : outside)
+		frames += queue->in_kernel();
+	if (frames != umem->frames())
+		broken("UMEM frames leaked or were used twice");
+}
+
+struct Workers::State {
+	State(const WorkersConfig &config, std::unique_ptr<Umem> umem) : shared(config, std::move(umem)) {}
+
+	Shared shared;
+	std::vector<Thread> threads;
+
+	// All at once, for a packet of one may need a frame of another's.
+	~State()
+	{
+		for (Thread &one : threads)
+			if (one.started)
+				one.loop->stop();
+		bool ran = !threads.empty();
+		uint32_t own = 0;
+		for (Thread &one : threads) {
+			ran &= one.started;
+			if (one.started)
+				pthread_join(one.thread, nullptr);
+			own += one.loop->frames();
+		}
+		if (ran)
+			shared.check_frames(own);
+	}
+};
+
+Result<std::unique_ptr<Workers>> Workers::start(const WorkersConfig &config)
+{
+	auto umem = Umem::map(config.umem_fd);
+	if (!umem)
+		return umem.error();
+	auto state = std::make_unique<State>(config, std::move(*umem));
+	state->threads.resize(config.count());
+	for (uint32_t i = 0; i < config.count(); i++) {
+		auto loop = Loop::open(state->shared, i);
+		if (!loop) {
+			state->threads.clear();
+			return loop.error();
+		}
+		state->threads[i].loop = std::move(*loop);
+	}
+	// Last, so that a packet that gets in can also get out.
+	for (Thread &one : state->threads)
+		if (auto done = one.loop->admit(); !done)
+			return done.error();
+	for (uint32_t i = 0; i < config.count(); i++)
+		if (auto started = state->threads[i].start(i, config.cpus[i]); !started)
+			return started.error();
+	return std::unique_ptr<Workers>(new Workers(std::move(state)));
+}
+
+Workers::Workers(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+Workers::~Workers() = default;
+
+std::vector<WorkerEvent> Workers::drain_events()
+{
+	return state_->shared.events.drain();
+}
+
+std::vector<vx_sample> Workers::drain_samples()
+{
+	return state_->shared.events.drain_samples();
+}
+
+WorkerSnapshot Workers::snapshot()
+{
+	WorkerSnapshot snapshot = state_->threads.front().loop->exceptions()->snapshot();
+	for (const Thread &one : state_->threads)
+		snapshot.alive &= one.loop->alive();
+	return snapshot;
+}
+
+}  // namespace vx
