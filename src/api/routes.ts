@@ -16,6 +16,7 @@ import {
   removeEntries,
   testAddress,
 } from "./edits.js";
+import { addEvents } from "./follow.js";
 import type { Imports } from "./import-progress.js";
 import { listJson } from "./list-json.js";
 import { receive } from "./receive.js";
@@ -49,7 +50,7 @@ export function addRoutes(server: FastifyInstance, served: Served, mayChange: bo
   server.get("/api/v1/stats", () => runtime.stats());
   server.get("/api/v1/workers", () => ({ workers: runtime.stats().workers }));
   server.get("/api/v1/rules", () => ({ rules: runtime.plan.rules }));
-  server.get("/api/v1/events", () => ({ events: runtime.events.list() }));
+  addEvents(server, runtime);
   server.get("/api/v1/allowlist", (_request, reply) => {
     return reply.type("application/json").send(Readable.from(listJson(runtime.plan)));
   });

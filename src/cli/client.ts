@@ -1,5 +1,5 @@
 // Asks the daemon over its Unix socket. Called by every command that needs one; main thread.
-import { request } from "node:http";
+import { request, type IncomingMessage } from "node:http";
 import { isErrorCode, systemReason, VxpipeError, type Problem } from "../pipeline/errors.js";
 
 export interface Question {
@@ -12,13 +12,17 @@ export interface Question {
 
 export async function ask<Answer>(socket: string, path: string, question: Question = {}): Promise<Answer> {
   const { status, text } = await exchange(socket, path, question);
+  return answerOf(socket, status, text) as Answer;
+}
+
+function answerOf(socket: string, status: number, text: string): unknown {
   let answer: unknown;
   try {
     answer = JSON.parse(text) as unknown;
   } catch {
     throw new VxpipeError("DAEMON_FAILED", `what answers on ${socket} is not a vxpipe daemon`);
   }
-  if (status < 400) return answer as Answer;
+  if (status < 400) return answer;
   const { error } = answer as { error?: { code?: string; message?: string; problems?: Problem[] } };
   const code = error?.code !== undefined && isErrorCode(error.code) ? error.code : "DAEMON_FAILED";
   throw new VxpipeError(code, error?.message ?? `the daemon answered ${status}`, { problems: error?.problems ?? [] });
@@ -37,15 +41,62 @@ function exchange(socketPath: string, path: string, question: Question): Promise
       );
       response.on("error", fail);
     });
-    const fail = (error: Error): void => {
-      reject(
-        new VxpipeError("DAEMON_UNREACHABLE", `no daemon answers on ${socketPath}: ${systemReason(error)}`, {
-          cause: error,
-        }),
-      );
-    };
+    const fail = (error: Error): void => reject(unreachable(socketPath, error));
     asked.on("error", fail);
     asked.end(payload);
+  });
+}
+
+/** The lines of an endless answer. Ends when the signal says so; that the daemon ends it, or goes away, is an error. */
+export async function* follow(
+  socketPath: string,
+  path: string,
+  signal: AbortSignal,
+  opened: () => void,
+): AsyncGenerator<string, void> {
+  try {
+    const response = await open(socketPath, path, signal);
+    opened();
+    let rest = "";
+    for await (const piece of response.setEncoding("utf8") as AsyncIterable<string>) {
+      const lines = `${rest}${piece}`.split("\n");
+      rest = lines.pop() ?? "";
+      yield* lines;
+    }
+  } catch (error) {
+    if (signal.aborted) return;
+    if (error instanceof VxpipeError) throw error;
+    const message = `the daemon on ${socketPath} went away: ${systemReason(error)}`;
+    throw new VxpipeError("DAEMON_UNREACHABLE", message, { cause: error });
+  }
+  if (!signal.aborted) throw new VxpipeError("DAEMON_UNREACHABLE", `the daemon on ${socketPath} has ended`);
+}
+
+/** An answer's beginning; one that is an error is thrown. */
+function open(socketPath: string, path: string, signal: AbortSignal): Promise<IncomingMessage> {
+  return new Promise((resolve, reject) => {
+    const asked = request({ socketPath, path, signal }, (response) => {
+      const status = response.statusCode ?? 500;
+      if (status < 400) return resolve(response);
+      let text = "";
+      response.setEncoding("utf8").on("data", (piece: string) => (text += piece));
+      response.on("error", reject);
+      response.on("end", () => {
+        try {
+          answerOf(socketPath, status, text);
+        } catch (error) {
+          reject(error as Error);
+        }
+      });
+    });
+    asked.on("error", (error) => reject(unreachable(socketPath, error)));
+    asked.end();
+  });
+}
+
+function unreachable(socketPath: string, error: Error): VxpipeError {
+  return new VxpipeError("DAEMON_UNREACHABLE", `no daemon answers on ${socketPath}: ${systemReason(error)}`, {
+    cause: error,
   });
 }
 

@@ -2,6 +2,7 @@
 import { Command, CommanderError, Option } from "commander";
 import { defaultSocket } from "../pipeline/config/schema.js";
 import { VxpipeError } from "../pipeline/errors.js";
+import { rateDefault } from "../pipeline/wanted.js";
 import type { Statistics } from "../pipeline/statistics.js";
 import { statisticsText } from "../telemetry/report.js";
 import { ask } from "./client.js";
@@ -9,6 +10,7 @@ import * as allowlist from "./commands/allowlist.js";
 import { checkFile, printSchema } from "./commands/config.js";
 import type { ReplayOptions } from "./commands/replay.js";
 import { doctor } from "./commands/doctor.js";
+import { monitor, type MonitorOptions } from "./commands/monitor.js";
 import * as rules from "./commands/rules.js";
 import { iterationsOf, top } from "./commands/top.js";
 import { fail, print, type Format } from "./output.js";
@@ -78,6 +80,7 @@ function makeProgram(format: Format, done: (code: number) => void): Command {
       const iterations = options.iterations === undefined ? null : iterationsOf(options.iterations);
       done(await top(socketOf(command), format, { iterations }));
     });
+  addMonitor(program, leaf, socketOf, format, done);
   addReplay(program, leaf, format);
   leaf(program, "doctor [iface]", "what this host and its interfaces can do, and what to tune; asks no daemon").action(
     async (iface: string | undefined) => done(await doctor(iface, format)),
@@ -94,6 +97,26 @@ function withGlobals(command: Command): Command {
   return command
     .addOption(new Option("-o, --output <format>", "output format").choices(["json", "table"]))
     .option("--socket <path>", `the daemon to talk to (default: ${defaultSocket})`);
+}
+
+function addMonitor(
+  program: Command,
+  leaf: Leaf,
+  socketOf: (command: Command) => string,
+  format: Format,
+  done: (code: number) => void,
+): void {
+  const several = (reason: string, before: readonly string[] = []): string[] => [...before, ...reason.split(",")];
+  leaf(program, "monitor", "what happens, as it happens: events and samples of dropped packets, until Ctrl-C")
+    .option("--events", "events; without this and --drops: both", false)
+    .option("--drops", "dropped packets, each with its reason and headers", false)
+    .option("--reason <reason>", "only packets dropped for this reason; may be given again", several)
+    .option("--rate <number>", `most packets of a reason to show in a second (default: ${rateDefault})`)
+    .option("-n, --count <number>", "end after so many lines")
+    .option("--write <file>", "write the packets as pcap-ng as well, their reasons as comments; - is standard output")
+    .action(async (options: MonitorOptions, command: Command) =>
+      done(await monitor(socketOf(command), format, options)),
+    );
 }
 
 function addReplay(program: Command, leaf: Leaf, format: Format): void {

@@ -92,6 +92,10 @@ const kinds = {
   SOCKET_UNUSABLE: { exit: exit.failed, hint: "Choose another path in control.socket." },
   STATE_UNWRITABLE: { exit: exit.failed, hint: "Make state.directory writable, or choose another." },
   SUPERVISOR_FAILED: { exit: exit.failed, hint: "Check NOTIFY_SOCKET, which the service manager sets." },
+  TOO_MANY_WATCHERS: {
+    exit: exit.failed,
+    hint: "End one of the others: vxpipe monitor, or readers of /api/v1/events.",
+  },
   USAGE: { exit: exit.usage, hint: "See vxpipe --help." },
   WORKER_FAILED: { exit: exit.failed, hint: "A worker could not start; the detail is the kernel's own." },
   XDP_BUSY: { exit: exit.failed, hint: "Another XDP program is on the interface; see it with: bpftool net." },

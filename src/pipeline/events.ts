@@ -7,10 +7,13 @@ export type Level = "debug" | "info" | "warn" | "error";
 /** Every event there is: its level, and when it happens. */
 export const eventKinds = {
   allowlist_warning: ["warn", "An allowlist was loaded and has something questionable in it."],
+  drop_sample: ["debug", "A packet was dropped: why, its headers and first bytes. Only while somebody watches."],
+  drops_suppressed: ["debug", "So many more were dropped for a reason than were shown."],
   fates_unreported: ["warn", "The kernel does not report what became of every redirected packet; said once."],
   injection_unavailable: ["warn", "The worker cannot send many packets a system call, and sends them one by one."],
   internal_error: ["error", "A defect: something failed that should not."],
   ledger_unbalanced: ["error", "A defect: packets are unaccounted for after everything has ended."],
+  lines_missed: ["warn", "In a stream: its reader is too slow, and so many lines were left out."],
   link_changed: ["warn", "An interface went up or down, or changed its MTU or MAC."],
   neighbour_failed: ["warn", "A next hop does not answer ARP or neighbour discovery."],
   neighbour_resolved: ["info", "A next hop answered."],
@@ -52,6 +55,10 @@ export interface Event {
   detail: string;
   /** What else there is to know, under names of the event's own. */
   [field: string]: unknown;
+}
+
+export function makeEvent(event: EventName, time: string, detail: string, fields: object): Event {
+  return { time, level: eventKinds[event][0], event, detail, ...fields };
 }
 
 export type Follower = (event: Event) => void;
@@ -98,10 +105,15 @@ export class EventLog {
     return () => this.followers.delete(follower);
   }
 
+  /** To the log alone: for what is not the same to everybody. */
+  writeLog({ level, event, detail, time, ...fields }: Event): void {
+    this.log(level, event, detail, { at: time, ...fields });
+  }
+
   private tell(name: EventName, detail: string, fields: object): void {
-    const [level] = eventKinds[name];
+    const event = makeEvent(name, new Date(this.now()).toISOString(), detail, fields);
+    const { level } = event;
     this.log(level, name, detail, fields);
-    const event = { time: new Date(this.now()).toISOString(), level, event: name, detail, ...fields };
     for (const follower of this.followers) follower(event);
     if (level === "debug") return;
     this.recent.push(event);

@@ -9,6 +9,7 @@ import { after, describe, plan, undo, type Action, type Plan } from "./plan.js";
 import { UnsavedEdits } from "./unsaved-edits.js";
 import { statisticsOf, type Statistics, type Timed, type WorkerStats } from "./statistics.js";
 import { Watchdog, type Stall } from "./watchdog.js";
+import { Watchers } from "./watchers.js";
 
 export type Phase = "starting" | "running" | "stopping" | "stopped";
 
@@ -38,11 +39,23 @@ export class Runtime {
   private settling = false;
   private warned = false;
   readonly started = performance.now();
+  readonly watchers: Watchers;
 
   constructor(
     readonly applier: Applier,
     readonly events: EventLog,
   ) {
+    const gateway = {
+      running: () => this.phase === "running",
+      vxlanPort: () => (this.plan.datapath.encapsulation === "vxlan" ? this.plan.datapath.vxlanPort : null),
+      drainEvents: () => this.drainEvents(),
+      drainSamples: (most: number) => this.applier.gateway.drainSamples(most),
+      dropped: () => {
+        const { inside, outside } = this.reading();
+        return { inside: inside.dropped, outside: outside.dropped };
+      },
+    };
+    this.watchers = new Watchers(gateway, events);
     this.before = this.latest = { reading: readCounters(new ArrayBuffer(slotsBytes)), time: this.started };
   }
 
@@ -56,6 +69,7 @@ export class Runtime {
     for (const action of plan(null, wanted)) await this.applier.apply(action);
     this.wanted = wanted;
     this.phase = "running";
+    this.watchers.setLogLevel(wanted.logLevel);
     this.tick();
   }
 
@@ -105,6 +119,7 @@ export class Runtime {
     }
     // What needs a restart is not in force. A list may differ in what the kernel does not see, such as its organizations.
     this.wanted = { ...actions.reduce(after, old), allowlist: wanted.allowlist, rules: wanted.rules };
+    this.watchers.setLogLevel(this.wanted.logLevel);
   }
 
   /** The last one done is the one that failed: a list is set whole or not at all, the others may be half done. */
@@ -123,6 +138,7 @@ export class Runtime {
       stays.pop();
     }
     this.wanted = stays.reduce(after, old);
+    this.watchers.setLogLevel(this.wanted.logLevel);
   }
 
   reading(): Reading {

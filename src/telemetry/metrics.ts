@@ -141,6 +141,9 @@ function stateMetrics(runtime: Runtime, version: string, gauge: Define): void {
       value: nextHops.filter((hop) => hop.state === state).length,
     })),
   );
+  gauge("vxpipe_watchers", "Streams of events and sampled drops that are open", [], () => [
+    { labels: {}, value: runtime.watchers.size },
+  ]);
   gauge("vxpipe_allowlist_entries", "Entries of the allowlist; no sample: every address is allowed", [], () => {
     const allowlist = runtime.phase === "running" ? runtime.plan.allowlist : null;
     return allowlist === null ? [] : [{ labels: {}, value: allowlist.count }];

@@ -16,6 +16,10 @@ export class SimulatedGateway {
   readonly failing = new Set<string>();
   counters = new ArrayBuffer(slotsBytes);
   events: NativeEvent[] = [];
+  /** vx_sample records. */
+  samples: Uint8Array[] = [];
+  /** How many samples of a reason were asked for, each time. */
+  sampled: number[] = [];
   state: Snapshot = {
     insideCarrier: true,
     outsideCarrier: true,
@@ -68,6 +72,11 @@ export class SimulatedGateway {
 
   drainEvents(): NativeEvent[] {
     return this.events.splice(0);
+  }
+
+  drainSamples(most: number): Uint8Array {
+    this.sampled.push(most);
+    return Buffer.concat(this.samples.splice(0));
   }
 
   snapshot(): Snapshot {
