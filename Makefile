@@ -1,7 +1,7 @@
 # vxpipe: everything from a fresh clone. `make help` lists the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := build
-.PHONY: help build abi test test-native test-unit test-netns lint format demo bench clean
+.PHONY: help build abi test test-native test-unit test-netns sim lint format demo bench clean
 
 NATIVE := build/native
 CLANG := -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++
@@ -43,6 +43,9 @@ lint: build ## linters, formatting, generated files up to date
 
 format: $(STAMP) ## prettier
 	npx prettier --write --log-level warn .
+
+sim: build ## the NAT engine's simulation with new seeds, SIM_SECONDS of it (an hour)
+	VX_SIM_SECONDS=$${SIM_SECONDS:-3600} VX_SIM_FIRST=$$(date +%s) $(NATIVE)/test/nat_sim_test
 
 demo: build ## ten seconds of traffic with proof (root)
 	@node dist/test/demo/main.js

@@ -78,6 +78,8 @@ std::string wrong_transport(const uint8_t *ip, size_t there, bool quoted)
 	if (total > there)
 		return quoted ? "" : "longer than it is";
 	const size_t length = total - header;
+	if ((ip[6] & 0x3f) || ip[7])
+		return "";  // a fragment: the checksum is over more than this
 	if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP && protocol != IPPROTO_ICMP)
 		return "";
 	const size_t place = checksum_place(protocol);
