@@ -179,6 +179,17 @@ void Nat::advance(double seconds)
 	drain_fragments(late_);
 }
 
+void Nat::stall(double seconds)
+{
+	now_ns_ += static_cast<uint64_t>(std::llround(seconds * 1e9));
+	for (auto &engine : engines_) {
+		int rounds = 0;
+		while (!engine->tick(now_ns_, 1000))
+			ASSERT_LT(++rounds, 1000) << "a tick without end";
+	}
+	drain_fragments(late_);
+}
+
 std::vector<Answer> Nat::answers()
 {
 	std::vector<Answer> all;

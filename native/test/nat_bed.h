@@ -73,6 +73,7 @@ public:
 	int refusal(const Bytes &packet, uint32_t realm = kVni);  // -1: forwarded
 
 	void advance(double seconds);
+	void stall(double seconds);  // nothing ticks meanwhile, as when the worker is stopped
 	std::vector<Answer> answers();  // our own ICMP since last asked
 	std::vector<BlockRecord> records();
 

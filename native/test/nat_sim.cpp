@@ -291,7 +291,10 @@ void Simulation::garbage()
 void Simulation::time_passes()
 {
 	const double seconds = one_of<double>(random_, {0.001, 0.01, 0.1, 1, 1, 5, 20, 100});
-	nat_->advance(seconds);
+	if (chance(90))
+		nat_->advance(seconds);
+	else
+		nat_->stall(seconds * 3);
 	nat_->answers();
 	if (chance(70))
 		nat_->records();

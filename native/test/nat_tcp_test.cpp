@@ -326,6 +326,21 @@ TEST(Tcp, TheMiddleOfAConnectionIsDroppedWhereConfigured)
 	EXPECT_EQ(nat.refusal(tcp(endpoint(kA), endpoint(kR1), kAck)), -1);
 }
 
+TEST(Tcp, AWorkerThatStoodStillEndsWhatIsDueAndNothingElse)
+{
+	// Around one turn of the timer wheel, where what is armed anew could fall behind its hand.
+	for (int tenths = 2400; tenths < 2900; tenths++) {
+		Connection lasting, opening;
+		lasting.establish();
+		opening.out(kSyn);
+		lasting.nat.stall(tenths / 10.0);
+		opening.nat.stall(tenths / 10.0);
+		EXPECT_TRUE(lasting.lives());
+		EXPECT_EQ(opening.lives(), tenths <= 2401) << tenths;
+		lasting.nat.advance(1);
+	}
+}
+
 TEST(Tcp, PayloadOfAControlConnectionIsUntouched)
 {
 	Connection tcp;

@@ -16,9 +16,10 @@ public:
 
 	void arm(uint32_t number, Ticks now, Ticks in)
 	{
-		// At least one slot ahead of the hand: what is due now waits for the next look.
-		const uint32_t ahead = std::clamp<uint32_t>((in >> kSlotShift) + 1, 1, kSlots - 2);
-		const uint32_t slot = ((std::max(now >> kSlotShift, hand_)) + ahead) % kSlots;
+		// Ahead of the hand, which lags behind the time when ticks were late, by less than a turn: what came to
+		// lie where the hand is would be looked at again and again.
+		const uint32_t due = std::max(now >> kSlotShift, hand_) + (in >> kSlotShift) + 1;
+		const uint32_t slot = std::min(due, hand_ + kSlots - 1) % kSlots;
 		Session &session = sessions_[number];
 		const uint32_t head = heads_[slot];
 		session.timer_slot = static_cast<uint16_t>(slot);
