@@ -70,6 +70,7 @@ void Engine::process_batch(std::span<Packet> packets, std::span<Verdict> verdict
 	struct Lane {
 		Headers h;
 		int refused;
+		bool opens;
 		uint64_t hash;
 	};
 	Lane lanes[kLanes];
@@ -86,11 +87,16 @@ void Engine::process_batch(std::span<Packet> packets, std::span<Verdict> verdict
 				prefetch_flow(packet, lane.hash);
 		}
 		for (size_t i = 0; i < count; i++) {
-			if (lanes[i].hash)
-				prefetch_session(packets[from + i], lanes[i].hash);
+			Lane &lane = lanes[i];
+			lane.opens = lane.hash && prefetch_session(packets[from + i], lane.hash);
+			if (lane.opens)
+				subscribers_.prefetch_find(packets[from + i].realm, lane.h.source_be);
 			if (from + kLanes + i < packets.size())
 				__builtin_prefetch(packets[from + kLanes + i].ip);
 		}
+		for (size_t i = 0; i < count; i++)
+			if (lanes[i].opens)
+				subscribers_.prefetch_record(packets[from + i].realm, lanes[i].h.source_be);
 		for (size_t i = 0; i < count; i++)
 			verdicts[from + i] = lanes[i].refused >= 0
 						     ? drop(static_cast<vx_drop>(lanes[i].refused))
@@ -106,12 +112,13 @@ void Engine::prefetch_flow(const Packet &packet, uint64_t hash) const
 		sessions_.prefetch_outside(hash);
 }
 
-void Engine::prefetch_session(const Packet &packet, uint64_t hash) const
+// True: the packet will open a session from inside.
+bool Engine::prefetch_session(const Packet &packet, uint64_t hash) const
 {
 	if (packet.from == Side::inside && packet.stage == Stage::arrived)
-		sessions_.prefetch_inside_record(hash);
-	else
-		sessions_.prefetch_outside_record(hash);
+		return !sessions_.prefetch_inside_record(hash);
+	sessions_.prefetch_outside_record(hash);
+	return false;
 }
 
 Verdict Engine::dispatch(Packet &packet, Headers &h, uint64_t hash)

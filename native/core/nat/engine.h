@@ -73,7 +73,7 @@ private:
 	// engine.cpp
 	uint64_t flow_hash(const Packet &packet, const Headers &h) const;
 	void prefetch_flow(const Packet &packet, uint64_t hash) const;
-	void prefetch_session(const Packet &packet, uint64_t hash) const;
+	bool prefetch_session(const Packet &packet, uint64_t hash) const;
 	Verdict dispatch(Packet &packet, Headers &h, uint64_t hash);
 	Verdict translate(Packet &packet, Headers &h, uint64_t hash);
 	Verdict fragment(Packet &packet, Headers &h);

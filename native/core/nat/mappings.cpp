@@ -6,11 +6,11 @@
 
 namespace vx::nat {
 
-// Half of them may rest: they outlive their sessions by port_hold, and with the default timers there are fewer resting
-// than live ones but for pings.
+// A third of them may rest: they outlive their sessions by port_hold, which with the default timers is at most half of
+// what a session's own timer is, pings aside.
 uint32_t Mappings::capacity(const Config &config, size_t forwards)
 {
-	return config.sessions_max * 2 + static_cast<uint32_t>(forwards);
+	return config.sessions_max + config.sessions_max / 2 + static_cast<uint32_t>(forwards);
 }
 
 Mappings::Mappings(Arena &arena, const Config &config, PortBlocks &blocks, Subscribers &subscribers, size_t forwards,
@@ -150,11 +150,24 @@ bool Mappings::free_rested(Ticks now, uint64_t now_ns, uint32_t budget)
 	while (rest_first_ != kNone && now - slab_[rest_first_].resting_since >= hold_) {
 		if (!budget--)
 			return false;
-		const uint32_t number = rest_first_;
+		const uint32_t number = rest_first_, next = slab_[number].list;
+		if (next != kNone)
+			prefetch_finish(next);
 		unlink_resting(number);
 		finish(number, now_ns);
 	}
 	return true;
+}
+
+// The lines finish() will touch, and the record after the next.
+void Mappings::prefetch_finish(uint32_t number) const
+{
+	const MappingRecord &mapping = slab_[number];
+	blocks_.prefetch_port(mapping.address, mapping.public_port);
+	index_.prefetch(hash(mapping.subscriber, mapping.protocol, mapping.inside_port_be));
+	subscribers_.prefetch(mapping.subscriber);
+	if (mapping.list != kNone)
+		slab_.prefetch(mapping.list);
 }
 
 void Mappings::finish(uint32_t number, uint64_t now_ns)

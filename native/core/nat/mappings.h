@@ -41,10 +41,6 @@ public:
 	uint32_t count() const { return slab_.used(); }
 	uint32_t top() const { return slab_.top(); }
 	void prefetch(uint32_t number) const { slab_.prefetch(number); }
-	void prefetch_make(uint32_t subscriber, uint8_t protocol, uint16_t inside_port_be) const
-	{
-		index_.prefetch(hash(subscriber, protocol, inside_port_be));
-	}
 
 private:
 	uint64_t hash(uint32_t subscriber, uint8_t protocol, uint16_t inside_port_be) const
@@ -54,6 +50,7 @@ private:
 	uint32_t find_any(uint32_t subscriber, uint8_t protocol, uint16_t inside_port_be) const;
 	void revive(uint32_t number);
 	void unlink_resting(uint32_t number);
+	void prefetch_finish(uint32_t number) const;
 	void finish(uint32_t number, uint64_t now_ns);
 
 	const Config &config_;

@@ -44,8 +44,9 @@ public:
 	// For batches: brings the lines near that find() will touch.
 	void prefetch_inside(uint64_t hash) const { inside_.prefetch(hash); }
 	void prefetch_outside(uint64_t hash) const { outside_.prefetch(hash); }
-	void prefetch_inside_record(uint64_t hash) const { prefetch_record(inside_.likely(hash)); }
-	void prefetch_outside_record(uint64_t hash) const { prefetch_record(outside_.likely(hash)); }
+	// False: there is no such session.
+	bool prefetch_inside_record(uint64_t hash) const { return prefetch_record(inside_.likely(hash)); }
+	bool prefetch_outside_record(uint64_t hash) const { return prefetch_record(outside_.likely(hash)); }
 
 	bool full() const { return slab_.full(); }
 	struct Remote {
@@ -81,10 +82,12 @@ public:
 	void start(Ticks now) { wheel_.start(now); }
 
 private:
-	void prefetch_record(uint32_t number) const
+	bool prefetch_record(uint32_t number) const
 	{
-		if (number != kNone)
-			slab_.prefetch(number);
+		if (number == kNone)
+			return false;
+		slab_.prefetch(number);
+		return true;
 	}
 	InsideKey inside_key(const Session &session) const;
 	OutsideKey outside_key(const Session &session) const;

@@ -41,6 +41,13 @@ public:
 	Subscriber &operator[](uint32_t subscriber) { return slab_[subscriber]; }
 	const Subscriber &operator[](uint32_t subscriber) const { return slab_[subscriber]; }
 	void prefetch(uint32_t number) const { slab_.prefetch(number); }
+	void prefetch_find(uint32_t realm, uint32_t inside_be) const { index_.prefetch(hash(realm, inside_be)); }
+	void prefetch_record(uint32_t realm, uint32_t inside_be) const
+	{
+		const uint32_t number = index_.likely(hash(realm, inside_be));
+		if (number != kNone)
+			slab_.prefetch(number);
+	}
 	uint32_t count() const { return slab_.used(); }
 	uint32_t top() const { return slab_.top(); }
 	BlockRecords &records() { return records_; }

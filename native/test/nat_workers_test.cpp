@@ -1,0 +1,175 @@
+// Ownership: several engines, packets at random workers, and one engine's batches. Virtual clock, no kernel.
+#include <gtest/gtest.h>
+
+#include <random>
+#include <set>
+
+#include "../core/nat/steering.h"
+#include "nat_bed.h"
+
+namespace vx::nat::test {
+namespace {
+
+const char *const kR1 = "198.51.100.7:53";
+
+Scene of_workers(uint32_t workers)
+{
+	Scene scene = addresses(3);
+	scene.pools.workers = workers;
+	scene.config.filtering = Filtering::endpoint_independent;
+	return scene;
+}
+
+Endpoint host(uint32_t number, uint16_t port)
+{
+	return {htonl(0x0a000000 + number), port};
+}
+
+TEST(Workers, ScatteredPacketsOfOneHostAllReachItsOwnerAndComeBackToIt)
+{
+	for (const uint32_t workers : {2, 4, 8}) {
+		Nat nat(of_workers(workers));
+		for (uint32_t number = 1; number <= 30; number++) {
+			std::set<std::pair<uint32_t, uint16_t>> endpoints;
+			for (uint32_t at = 0; at < workers; at++) {
+				const Out out = nat.inside(udp(host(number, 5000), endpoint(kR1)), kVni, at);
+				ASSERT_TRUE(out.sent(Side::outside));
+				EXPECT_LE(out.hops, 1u);
+				const Endpoint mapped = from_of(out.packet);
+				endpoints.emplace(mapped.address_be, mapped.port);
+				const Out back = nat.outside(udp(endpoint(kR1), mapped), at);
+				ASSERT_TRUE(back.sent(Side::inside));
+				EXPECT_EQ(to_of(back.packet), host(number, 5000));
+				EXPECT_LE(back.hops, 1u);
+			}
+			EXPECT_EQ(endpoints.size(), 1u);
+		}
+		EXPECT_EQ(nat.sessions(), 30u);
+	}
+}
+
+TEST(Workers, ALimitHoldsForAHostWhosePacketsAreScattered)
+{
+	Scene scene = of_workers(4);
+	scene.config.sessions_per_subscriber = 20;
+	Nat nat(scene);
+	int passed = 0;
+	for (uint16_t i = 0; i < 100; i++)
+		passed += nat.inside(udp(host(1, static_cast<uint16_t>(3000 + i)), endpoint(kR1)), kVni, i % 4).sent(Side::outside);
+	EXPECT_EQ(passed, 20);
+}
+
+TEST(Workers, HairpinBetweenTwoOwnersIsDoneByHalves)
+{
+	Nat nat(of_workers(8));
+	int two_owners = 0;
+	for (uint32_t number = 1; number <= 20; number++) {
+		const Out opened = nat.inside(udp(host(100 + number, 6000), endpoint(kR1)));
+		const Endpoint b = from_of(opened.packet);
+		const Out out = nat.inside(udp(host(number, 5000), b), kVni, number % 8);
+		ASSERT_TRUE(out.sent(Side::inside));
+		EXPECT_EQ(to_of(out.packet), host(100 + number, 6000));
+		two_owners += owner_of_subscriber(kVni, host(number, 0).address_be, 8) !=
+			      owner_of_subscriber(kVni, host(100 + number, 0).address_be, 8);
+		const Out answer = nat.inside(udp(host(100 + number, 6000), from_of(out.packet)), kVni, 3);
+		EXPECT_EQ(to_of(answer.packet), host(number, 5000));
+		const Out error = nat.inside(icmp_error(host(100 + number, 0).address_be, source_of(out.packet), 3, 3, out.packet),
+					     kVni, 5);
+		ASSERT_TRUE(error.sent(Side::inside));
+		EXPECT_EQ(destination_of(error.packet), host(number, 0).address_be);
+	}
+	EXPECT_GT(two_owners, 10);
+}
+
+TEST(Workers, IcmpErrorsAndEchoRepliesReachTheOwnerWhereverTheyArrive)
+{
+	Nat nat(of_workers(4));
+	for (uint32_t at = 0; at < 4; at++)
+		for (uint32_t number = 1; number <= 10; number++) {
+			const Bytes sent = nat.inside(udp(host(number, 5000), endpoint(kR1)), kVni, at).packet;
+			const Out error = nat.outside(icmp_error(address("192.0.2.1"), source_of(sent), 3, 4, sent, 28), at);
+			EXPECT_EQ(destination_of(error.packet), host(number, 0).address_be);
+			const Bytes ping = nat.inside(echo_request(host(number, 7), address("198.51.100.7")), kVni, at).packet;
+			const Out reply = nat.outside(echo_reply(address("198.51.100.7"), from_of(ping)), 3 - at);
+			EXPECT_EQ(to_of(reply.packet), host(number, 7));
+			const Bytes received = nat.outside(udp(endpoint(kR1), from_of(sent)), at).packet;
+			const Out back = nat.inside(icmp_error(address("10.9.9.9"), address("198.51.100.7"), 3, 1, received), kVni, at);
+			EXPECT_EQ(source_of(back.packet), source_of(sent));
+		}
+}
+
+TEST(Workers, AForwardIsItsHostsOwnersAndReachedFromAnyWorker)
+{
+	Scene scene = of_workers(4);
+	for (uint16_t i = 0; i < 16; i++)
+		scene.pools.forwards.push_back({address("203.0.113.2"), static_cast<uint16_t>(8000 + i), IPPROTO_UDP, kVni,
+						host(i + 1u, 0).address_be, 53});
+	Nat nat(scene);
+	for (uint16_t i = 0; i < 16; i++) {
+		nat.inside(udp(host(i + 1u, 999), endpoint(kR1)));
+		const Out in = nat.outside(udp(endpoint("192.0.2.8:9"), {address("203.0.113.2"), static_cast<uint16_t>(8000 + i)}),
+					   i % 4);
+		ASSERT_TRUE(in.sent(Side::inside));
+		EXPECT_EQ(to_of(in.packet), host(i + 1u, 53));
+	}
+}
+
+TEST(Workers, EveryBlockCanBeGrantedHoweverTheHashSpreadsTheHosts)
+{
+	Scene scene = of_workers(8);
+	scene.pools.pools[0].addresses_be.resize(1);
+	scene.pools.pools[0].last_port = 1024 + 40 * 128 - 1;
+	Nat nat(scene);
+	int granted = 0;
+	for (uint32_t number = 1; granted < 40 && number < 10000; number++)  // all of one worker's
+		if (owner_of_subscriber(kVni, host(number, 0).address_be, 8) == 5)
+			granted += nat.inside(udp(host(number, 5000), endpoint(kR1))).sent(Side::outside);
+	EXPECT_EQ(granted, 40) << "no worker keeps blocks for itself";
+}
+
+// A batch is its packets one after the other, whatever was fetched ahead.
+TEST(Workers, ABatchHasTheVerdictsAndBytesOfItsPacketsOneByOne)
+{
+	Scene scene = one_address();
+	scene.config.sessions_max = 60;
+	scene.config.sessions_per_subscriber = 7;
+	std::mt19937 random(7);
+	Nat one(scene), many(scene);
+	for (int round = 0; round < 50; round++) {
+		std::vector<Bytes> first, second;
+		for (int i = 0; i < 100; i++) {
+			const Endpoint from = host(1 + random() % 20, static_cast<uint16_t>(5000 + random() % 9));
+			const bool out = random() % 2;
+			Bytes packet = out ? udp(from, endpoint(kR1))
+					   : udp(endpoint(kR1), {address("203.0.113.1"), static_cast<uint16_t>(1024 + random() % 3000)});
+			if (random() % 10 == 0)
+				packet.resize(random() % packet.size() + 1);
+			if (random() % 10 == 0)
+				packet = tcp(from, endpoint(kR1), random() % 2 ? kSyn : kAck);
+			first.push_back(packet);
+			second.push_back(packet);
+		}
+		std::vector<Packet> batch;
+		std::vector<Verdict> verdicts(100);
+		for (Bytes &bytes : second)
+			batch.push_back({.ip = bytes.data(), .length = static_cast<uint32_t>(bytes.size()), .realm = kVni,
+					 .from = bytes[0] == 0x45 && bytes.size() > 12 && bytes[12] == 10 ? Side::inside : Side::outside});
+		many.engine().process_batch(batch, verdicts, many.now_ns());
+		for (size_t i = 0; i < 100; i++) {
+			Packet packet = batch[i];
+			packet.ip = first[i].data();
+			const Verdict verdict = one.engine().process(packet, one.now_ns());
+			EXPECT_EQ(verdict.action, verdicts[i].action);
+			EXPECT_EQ(verdict.reason, verdicts[i].reason);
+			EXPECT_EQ(first[i], second[i]);
+		}
+		one.advance(1);
+		many.advance(1);
+		one.answers();
+		many.answers();
+	}
+	EXPECT_GT(one.stats().translated_in, 0u);
+}
+
+}  // namespace
+}  // namespace vx::nat::test
