@@ -8,11 +8,12 @@ import {
   remove,
   type Allowlist,
 } from "../pipeline/allowlist/edit.js";
-import { parseEntry } from "../pipeline/allowlist/entry.js";
+import { formatEntry, parseEntry, type Entry } from "../pipeline/allowlist/entry.js";
 import type { AllowlistLoader } from "../pipeline/allowlist/load.js";
 import { VxpipeError, type Problem } from "../pipeline/errors.js";
 import { addRule, parseRule, parseRuleKey, removeRule } from "../pipeline/rules.js";
 import type { Runtime } from "../pipeline/runtime.js";
+import type { Saver } from "../pipeline/save.js";
 import type { ImportProgress } from "./import-progress.js";
 
 /** Without an allowlist section only --enforce makes a list of what is open to all. */
@@ -22,14 +23,30 @@ function enforced(list: Allowlist | null, enforce: boolean): Allowlist {
   throw new VxpipeError("ALLOWLIST_NOT_ENFORCED", "no allowlist is in force: every address is allowed");
 }
 
+/** Whether an edit is saved, and with what. */
+export type Save = Saver | null;
+
+/** Where an edit was saved, in its answer. */
+interface Saved {
+  saved?: string;
+}
+
+function savedTo(path: string | null): Saved {
+  return path === null ? {} : { saved: path };
+}
+
+const written = (entries: readonly Entry[]): string[] =>
+  entries.map(({ family, address, length }) => formatEntry(family, address, length));
+
 export async function addEntries(
   runtime: Runtime,
   given: readonly string[],
   enforce: boolean,
-): Promise<{ added: number; alreadyListed: number; total: number }> {
+  save: Save,
+): Promise<{ added: number; alreadyListed: number; total: number } & Saved> {
   const entries = parseEntries(given);
   let result = { added: 0, alreadyListed: 0, total: 0 };
-  await runtime.change(
+  const path = await runtime.change(
     (plan) => {
       const old = enforced(plan.allowlist, enforce);
       const allowlist = add(old, entries);
@@ -38,17 +55,19 @@ export async function addEntries(
       return { ...plan, allowlist };
     },
     `allowlist add ${given.join(" ")}`,
+    save === null ? null : () => save.list({ add: written(entries), remove: [] }),
   );
-  return result;
+  return { ...result, ...savedTo(path) };
 }
 
 export async function removeEntries(
   runtime: Runtime,
   given: readonly string[],
-): Promise<{ removed: number; total: number }> {
+  save: Save,
+): Promise<{ removed: number; total: number } & Saved> {
   const entries = parseEntries(given);
   let result = { removed: 0, total: 0 };
-  await runtime.change(
+  const path = await runtime.change(
     (plan) => {
       const old = plan.allowlist;
       if (old === null) throw new VxpipeError("ADDRESS_NOT_LISTED", "no allowlist is in force: nothing is listed");
@@ -57,17 +76,26 @@ export async function removeEntries(
       return { ...plan, allowlist };
     },
     `allowlist remove ${given.join(" ")}`,
+    save === null ? null : () => save.list({ add: [], remove: written(entries) }),
   );
-  return result;
+  return { ...result, ...savedTo(path) };
 }
 
-export async function clearAllowlist(runtime: Runtime, enforce: boolean): Promise<{ removed: number; total: number }> {
+export async function clearAllowlist(
+  runtime: Runtime,
+  enforce: boolean,
+  save: Save,
+): Promise<{ removed: number; total: number } & Saved> {
   let removed = 0;
-  await runtime.change((plan) => {
-    removed = enforced(plan.allowlist, enforce).count;
-    return { ...plan, allowlist: nothingAllowed };
-  }, "allowlist clear");
-  return { removed, total: 0 };
+  const path = await runtime.change(
+    (plan) => {
+      removed = enforced(plan.allowlist, enforce).count;
+      return { ...plan, allowlist: nothingAllowed };
+    },
+    "allowlist clear",
+    save === null ? null : () => save.list({ add: [], remove: "all" }),
+  );
+  return { removed, total: 0, ...savedTo(path) };
 }
 
 export interface Imported {
@@ -82,6 +110,7 @@ export interface Imported {
   skippedCount: number;
   skipped: Problem[];
   warnings: string[];
+  saved?: string;
 }
 
 export interface ImportOptions {
@@ -89,6 +118,7 @@ export interface ImportOptions {
   dryRun: boolean;
   enforce: boolean;
   skipInvalid: boolean;
+  save: Save;
 }
 
 /** Replaces the whole list. `progress` is kept up to date for those who ask meanwhile. */
@@ -101,27 +131,35 @@ export async function importAllowlist(
 ): Promise<Imported> {
   enforced(runtime.plan.allowlist, options.enforce);
   progress.at("reading", 0, text.byteLength);
+  const { save } = options;
+  // The task takes the text.
+  const kept = save === null || options.dryRun ? null : text.slice();
   const compiled = await loader.fromText(text, options.name, {
     skipInvalid: options.skipInvalid,
     progress: (bytes) => progress.at("reading", bytes),
   });
   const allowlist = fromCompiled(compiled);
   let change = { added: 0, removed: 0 };
+  let path: string | null = null;
   const compare = async (old: Allowlist): Promise<void> => {
     progress.at("comparing", 0, allowlist.count);
     change = await loader.difference(old.entries, allowlist.entries);
   };
   if (options.dryRun) await compare(runtime.plan.allowlist ?? nothingAllowed);
   else {
-    await runtime.change(async (plan) => {
-      await compare(enforced(plan.allowlist, options.enforce));
-      progress.at("filling", 0, allowlist.count);
-      return { ...plan, allowlist };
-    }, `allowlist import ${options.name}`);
+    path = await runtime.change(
+      async (plan) => {
+        await compare(enforced(plan.allowlist, options.enforce));
+        progress.at("filling", 0, allowlist.count);
+        return { ...plan, allowlist };
+      },
+      `allowlist import ${options.name}`,
+      save === null || kept === null ? null : () => save.text(kept, compiled.skippedCount === 0),
+    );
   }
   const { duplicates, covered, skipped, skippedCount, warnings } = compiled;
   const found = { duplicates, covered, skippedCount, skipped, warnings };
-  return { dryRun: options.dryRun, ...change, total: allowlist.count, ...found };
+  return { dryRun: options.dryRun, ...change, total: allowlist.count, ...found, ...savedTo(path) };
 }
 
 export function testAddress(
@@ -136,20 +174,31 @@ export function testAddress(
   return { address, allowed: by !== null, by };
 }
 
-export async function putRule(runtime: Runtime, body: object): Promise<{ rule: object; added: boolean }> {
+export async function putRule(
+  runtime: Runtime,
+  body: object,
+  save: Save,
+): Promise<{ rule: object; added: boolean } & Saved> {
   const rule = parseRule(body);
   let added = false;
-  await runtime.change((plan) => {
-    const rules = addRule(plan.rules, rule);
-    added = rules !== plan.rules;
-    return { ...plan, rules };
-  }, `nat rule add --protocol ${rule.protocol} --port ${rule.port} --to ${rule.to}`);
-  return { rule, added };
+  const path = await runtime.change(
+    (plan) => {
+      const rules = addRule(plan.rules, rule);
+      added = rules !== plan.rules;
+      return { ...plan, rules };
+    },
+    `nat rule add --protocol ${rule.protocol} --port ${rule.port} --to ${rule.to}`,
+    save === null ? null : () => save.rules({ add: rule }),
+  );
+  return { rule, added, ...savedTo(path) };
 }
 
-export async function deleteRule(runtime: Runtime, query: object): Promise<{ removed: object }> {
+export async function deleteRule(runtime: Runtime, query: object, save: Save): Promise<{ removed: object } & Saved> {
   const key = parseRuleKey(query);
-  const what = `nat rule remove --protocol ${key.protocol} --port ${key.port}`;
-  await runtime.change((plan) => ({ ...plan, rules: removeRule(plan.rules, key) }), what);
-  return { removed: key };
+  const path = await runtime.change(
+    (plan) => ({ ...plan, rules: removeRule(plan.rules, key) }),
+    `nat rule remove --protocol ${key.protocol} --port ${key.port}`,
+    save === null ? null : () => save.rules({ remove: key }),
+  );
+  return { removed: key, ...savedTo(path) };
 }

@@ -5,7 +5,9 @@ import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { Registry } from "prom-client";
 import { allowlistBytesMax, type AllowlistLoader } from "../pipeline/allowlist/load.js";
 import { exit, VxpipeError } from "../pipeline/errors.js";
+import type { Reload } from "../pipeline/lifecycle.js";
 import type { Runtime } from "../pipeline/runtime.js";
+import type { Saver } from "../pipeline/save.js";
 import {
   addEntries,
   clearAllowlist,
@@ -25,6 +27,8 @@ export interface Served {
   runtime: Runtime;
   loader: AllowlistLoader;
   imports: Imports;
+  saver: Saver;
+  reload: Reload;
   metrics: Registry;
   version: string;
 }
@@ -61,6 +65,7 @@ export function addRoutes(server: FastifyInstance, served: Served, mayChange: bo
 
 function addChanges(server: FastifyInstance, served: Served, mayChange: boolean): void {
   const { runtime } = served;
+  const saverOf = (request: FastifyRequest): Saver | null => (flag(request, "save") ? served.saver : null);
   const guard = (): Promise<void> => {
     if (mayChange) return Promise.resolve();
     return Promise.reject(new VxpipeError("NOT_FROM_HERE", "this address is for reading only"));
@@ -69,19 +74,24 @@ function addChanges(server: FastifyInstance, served: Served, mayChange: boolean)
   server.addContentTypeParser("application/octet-stream", (_request, body, done) => done(null, body));
   server.put("/api/v1/allowlist", { onRequest: guard }, (request) => importList(request, served));
   server.delete("/api/v1/allowlist", { onRequest: guard }, (request) =>
-    clearAllowlist(runtime, flag(request, "enforce")),
+    clearAllowlist(runtime, flag(request, "enforce"), saverOf(request)),
   );
   server.post("/api/v1/allowlist/entries", { onRequest: guard }, (request) =>
-    addEntries(runtime, entriesOf(request), flag(request, "enforce")),
+    addEntries(runtime, entriesOf(request), flag(request, "enforce"), saverOf(request)),
   );
   server.delete("/api/v1/allowlist/entries", { onRequest: guard }, (request) =>
-    removeEntries(runtime, entriesOf(request)),
+    removeEntries(runtime, entriesOf(request), saverOf(request)),
   );
-  server.post("/api/v1/rules", { onRequest: guard }, (request) => putRule(runtime, objectOf(request.body)));
-  server.delete("/api/v1/rules", { onRequest: guard }, (request) => deleteRule(runtime, objectOf(request.query)));
+  server.post("/api/v1/reload", { onRequest: guard }, (request) => served.reload(flag(request, "dryRun")));
+  server.post("/api/v1/rules", { onRequest: guard }, (request) =>
+    putRule(runtime, objectOf(request.body), saverOf(request)),
+  );
+  server.delete("/api/v1/rules", { onRequest: guard }, (request) =>
+    deleteRule(runtime, objectOf(request.query), saverOf(request)),
+  );
 }
 
-async function importList(request: FastifyRequest, { runtime, loader, imports }: Served): Promise<Imported> {
+async function importList(request: FastifyRequest, { runtime, loader, imports, saver }: Served): Promise<Imported> {
   if (!(request.body instanceof Readable))
     throw new VxpipeError("REQUEST_INVALID", "the list comes as application/octet-stream");
   const options = {
@@ -89,6 +99,7 @@ async function importList(request: FastifyRequest, { runtime, loader, imports }:
     dryRun: flag(request, "dryRun"),
     enforce: flag(request, "enforce"),
     skipInvalid: flag(request, "skipInvalid"),
+    save: flag(request, "save") ? saver : null,
   };
   const length = request.headers["content-length"];
   const expected = length === undefined ? null : Number(length);

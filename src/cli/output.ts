@@ -13,6 +13,11 @@ export function note(format: Format, text: string): void {
   if (!format.json) process.stderr.write(`vxpipe: ${text}\n`);
 }
 
+/** Where a saved edit went. */
+export function savedText({ saved }: { saved?: string }): string {
+  return saved === undefined ? "" : `; saved to ${saved}`;
+}
+
 /** Says what failed; returns the exit code. */
 export function fail(format: Format, error: unknown): number {
   const known =

@@ -11,6 +11,7 @@ import { checkFile, printSchema } from "./commands/config.js";
 import type { ReplayOptions } from "./commands/replay.js";
 import { doctor } from "./commands/doctor.js";
 import { monitor, type MonitorOptions } from "./commands/monitor.js";
+import { reload } from "./commands/reload.js";
 import * as rules from "./commands/rules.js";
 import { iterationsOf, top } from "./commands/top.js";
 import { fail, print, type Format } from "./output.js";
@@ -70,6 +71,9 @@ function makeProgram(format: Format, done: (code: number) => void): Command {
   );
   leaf(config, "schema", "print the JSON schema").action(printSchema);
 
+  leaf(program, "reload", "have the daemon read its configuration again, as SIGHUP does")
+    .option("--dry-run", "only say what would change, and what only a restart changes", false)
+    .action((options: { dryRun: boolean }, command: Command) => reload(socketOf(command), format, options.dryRun));
   leaf(program, "stats", "the daemon's counters, once").action(async (_options, command: Command) => {
     const stats = await ask<Statistics>(socketOf(command), "/api/v1/stats");
     print(format, stats, () => statisticsText(stats));
@@ -135,6 +139,7 @@ function addReplay(program: Command, leaf: Leaf, format: Format): void {
 
 function addAllowlist(program: Command, leaf: Leaf, socketOf: (command: Command) => string, format: Format): void {
   const parent = program.command("allowlist").description("edit the running gateway's list, effective at once");
+  const saving = "write it to allowlist.file too, so that a reload or restart keeps it";
   const enforce = "allow only what is listed from now on, where the configuration has no allowlist";
   leaf(parent, "list", "print it").action((_options, command: Command) => allowlist.list(socketOf(command), format));
   leaf(parent, "test <ip>", "whether an address is allowed, and by which entry").action(
@@ -144,37 +149,45 @@ function addAllowlist(program: Command, leaf: Leaf, socketOf: (command: Command)
     .option("--dry-run", "only say what would change", false)
     .option("--enforce", enforce, false)
     .option("--skip-invalid", "leave out entries that are wrong, instead of refusing the file", false)
+    .option("--save", saving, false)
     .option("--progress", "show how far it is, also where standard error is no terminal", false)
     .action((file: string, options: allowlist.LoadOptions, command: Command) => {
-      const { dryRun, skipInvalid, progress } = options;
-      const chosen = { dryRun, enforce: options.enforce, skipInvalid, progress };
+      const { dryRun, skipInvalid, progress, save } = options;
+      const chosen = { dryRun, enforce: options.enforce, skipInvalid, progress, save };
       return allowlist.load(socketOf(command), format, file, chosen);
     });
   leaf(parent, "add <ip...>", "add addresses or prefixes")
     .option("--enforce", enforce, false)
-    .action((entries: string[], options: { enforce: boolean }, command: Command) =>
-      allowlist.add(socketOf(command), format, entries, options.enforce),
+    .option("--save", saving, false)
+    .action((entries: string[], options: allowlist.EditOptions, command: Command) =>
+      allowlist.add(socketOf(command), format, entries, { enforce: options.enforce, save: options.save }),
     );
-  leaf(parent, "remove <ip...>", "remove entries").action((entries: string[], _options, command: Command) =>
-    allowlist.remove(socketOf(command), format, entries),
-  );
+  leaf(parent, "remove <ip...>", "remove entries")
+    .option("--save", saving, false)
+    .action((entries: string[], options: { save: boolean }, command: Command) =>
+      allowlist.remove(socketOf(command), format, entries, options.save),
+    );
   leaf(parent, "clear", "leave an empty list: nothing is allowed")
     .option("--enforce", enforce, false)
-    .action((options: { enforce: boolean }, command: Command) =>
-      allowlist.clear(socketOf(command), format, options.enforce),
+    .option("--save", saving, false)
+    .action((options: allowlist.EditOptions, command: Command) =>
+      allowlist.clear(socketOf(command), format, { enforce: options.enforce, save: options.save }),
     );
 }
 
 function addRules(program: Command, leaf: Leaf, socketOf: (command: Command) => string, format: Format): void {
+  const saving = "write it to the configuration too, so that a reload or restart keeps it";
   const rule = program.command("nat").description("address translation").command("rule").description("static rules");
   leaf(rule, "list", "print them").action((_options, command: Command) => rules.listRules(socketOf(command), format));
   leaf(rule, "add", "translate the destination of packets to a port")
     .requiredOption("--protocol <protocol>", "udp, tcp or any")
     .requiredOption("--port <port>", "inner destination port")
     .requiredOption("--to <ip:port>", "new destination")
+    .option("--save", saving, false)
     .action((options: rules.RuleOptions, command: Command) => rules.addOne(socketOf(command), format, options));
   leaf(rule, "remove", "remove a rule")
     .requiredOption("--protocol <protocol>", "udp, tcp or any")
     .requiredOption("--port <port>", "inner destination port")
+    .option("--save", saving, false)
     .action((options: rules.RuleOptions, command: Command) => rules.removeOne(socketOf(command), format, options));
 }

@@ -82,6 +82,10 @@ const kinds = {
     hint: "Its driver has no native XDP, and generic XDP loses packets unseen; use an interface whose driver has it.",
   },
   NO_PERMISSION: { exit: exit.failed, hint: "Run it as root, or with the capabilities that docs/ERRORS.md lists." },
+  NOT_SAVED: {
+    exit: exit.failed,
+    hint: "Make the file and its directory writable for the daemon, or edit the file and reload.",
+  },
   OUTPUT_UNWRITABLE: { exit: exit.failed, hint: "Check the path, its permissions and the space left." },
   PIN_FAILED: { exit: exit.failed, hint: "Check that state.bpffs is a bpffs this process may write." },
   PRIVILEGES_FAILED: { exit: exit.failed, hint: "The kernel refused; the detail is the kernel's own." },

@@ -21,13 +21,15 @@ interface Closable {
   close(): Promise<unknown>;
 }
 
+export type Reload = (dryRun: boolean) => Promise<Coming>;
+
 export interface Surroundings {
   /** Of the configuration. */
   file: string;
   events: EventLog;
   setLogLevel(level: string): void;
   /** Opens the listeners; they answer from then on, before packets flow. */
-  open(runtime: Runtime, plan: Plan, loader: AllowlistLoader): Promise<Closable[]>;
+  open(runtime: Runtime, plan: Plan, loader: AllowlistLoader, reload: Reload): Promise<Closable[]>;
 }
 
 export interface Ending {
@@ -39,7 +41,7 @@ export interface Ending {
 export class Lifecycle {
   private listeners: Closable[] = [];
   private readonly startedAt = new Date().toISOString();
-  private reloading: Promise<void> = Promise.resolve();
+  private reloading: Promise<unknown> = Promise.resolve();
 
   private constructor(
     private readonly around: Surroundings,
@@ -72,7 +74,7 @@ export class Lifecycle {
     const { inside, outside } = this.initial.datapath;
     const { stateDirectory } = this.initial;
     const last = readLastRun(stateDirectory, inside);
-    this.listeners = await this.around.open(this.runtime, this.initial, this.loader);
+    this.listeners = await this.around.open(this.runtime, this.initial, this.loader, (dryRun) => this.reload(dryRun));
     await this.runtime.start(this.initial);
     const attached = this.runtime.applier.attached;
     const lost = (attached?.crashLost[0] ?? 0) + (attached?.crashLost[1] ?? 0);
@@ -114,38 +116,50 @@ export class Lifecycle {
     await this.loader.close();
   }
 
-  /** Reads the configuration again. What is wrong with it is logged, and the old one stays in force. */
-  reload(): Promise<void> {
-    this.reloading = this.reloading.then(() => this.reloadOnce());
-    return this.reloading;
+  /** Reads the configuration again, after reloads that were asked for before. What is wrong with it is logged, and the old
+   * one stays in force. Says what has been done, or with `dryRun` would be. */
+  reload(dryRun: boolean): Promise<Coming> {
+    const next = this.reloading.then(() => this.reloadOnce(dryRun));
+    this.reloading = next.catch(() => undefined);
+    return next;
   }
 
-  private async reloadOnce(): Promise<void> {
+  private async reloadOnce(dryRun: boolean): Promise<Coming> {
     const { events, file } = this.around;
+    let coming: Coming = { actions: [], restart: [], dropped: [] };
     try {
       const warn = (message: string): void => events.emit("allowlist_warning", message);
       const wanted = await loadPlan(file, this.loader, warn);
-      let coming: Coming = { actions: [], restart: [], dropped: [] };
       await this.runtime.reload(wanted, (plan) => {
         coming = plan;
         const detail = plan.actions.length === 0 ? "nothing changes" : plan.actions.join("; ");
-        events.emit("reload_plan", detail, { actions: plan.actions });
-        return true;
+        if (!dryRun) events.emit("reload_plan", detail, { actions: plan.actions });
+        return !dryRun;
       });
-      const { dropped, restart } = coming;
-      if (dropped.length > 0) {
-        const detail = `dropped edits made at run time: ${dropped.join("; ")}`;
-        events.emit("reload_dropped_edits", detail, { edits: dropped });
-      }
-      if (restart.length > 0) {
-        events.emit("restart_needed", `changes that need a restart: ${restart.join(", ")}`, { keys: restart });
-      }
-      events.emit("reloaded", `${file} is in force`);
     } catch (error) {
-      const problems = error instanceof VxpipeError ? error.problems.map(problemLine) : [];
-      const message = error instanceof Error ? error.message : String(error);
-      events.emit("reload_failed", `${message}; the old configuration stays in force`, { problems });
+      if (!dryRun) this.tellFailure(error);
+      throw error;
     }
+    if (!dryRun) this.tellReload(coming);
+    return coming;
+  }
+
+  private tellReload({ dropped, restart }: Coming): void {
+    const { events, file } = this.around;
+    if (dropped.length > 0) {
+      const detail = `dropped edits made at run time: ${dropped.join("; ")}`;
+      events.emit("reload_dropped_edits", detail, { edits: dropped });
+    }
+    if (restart.length > 0) {
+      events.emit("restart_needed", `changes that need a restart: ${restart.join(", ")}`, { keys: restart });
+    }
+    events.emit("reloaded", `${file} is in force`);
+  }
+
+  private tellFailure(error: unknown): void {
+    const problems = error instanceof VxpipeError ? error.problems.map(problemLine) : [];
+    const message = error instanceof Error ? error.message : String(error);
+    this.around.events.emit("reload_failed", `${message}; the old configuration stays in force`, { problems });
   }
 
   /** Drains, detaches, settles the ledger. Whatever fails, the listeners close: open ones would keep the process. */

@@ -2,12 +2,13 @@
 // lifecycle.ts; asked by the API and the telemetry; everything on the main thread.
 import type { Snapshot } from "xdp-socket";
 import type { Applier } from "./apply.js";
-import { VxpipeError } from "./errors.js";
+import { systemReason, VxpipeError } from "./errors.js";
 import { isEventName, type EventLog } from "./events.js";
 import { readCounters, slotsBytes, type Reading } from "./observe.js";
 import { after, describe, plan, undo, type Action, type Plan } from "./plan.js";
 import { UnsavedEdits } from "./unsaved-edits.js";
 import { statisticsOf, type Statistics, type Timed, type WorkerStats } from "./statistics.js";
+import type { Pending } from "./write-file.js";
 import { Watchdog, type Stall } from "./watchdog.js";
 import { Watchers } from "./watchers.js";
 
@@ -74,13 +75,37 @@ export class Runtime {
   }
 
   /** An edit: takes its turn, and sees the plan that the one before it left. `what` it was is told by a reload that
-   * drops it; null: it has been saved. */
-  change(edit: (plan: Plan) => Plan | Promise<Plan>, what: string | null): Promise<void> {
+   * drops it. `save` has what is to be saved ready before anything changes, so that the edit is saved too or not made;
+   * returns the file. */
+  change(
+    edit: (plan: Plan) => Plan | Promise<Plan>,
+    what: string,
+    save: (() => Promise<Pending>) | null = null,
+  ): Promise<string | null> {
     return this.inTurn(async () => {
       const old = this.plan;
-      await this.transition(old, await edit(old));
-      if (what !== null) this.unsaved.note(what);
+      const wanted = await edit(old);
+      const pending = (await save?.()) ?? null;
+      try {
+        await this.transition(old, wanted);
+      } catch (error) {
+        await pending?.abandon();
+        throw error;
+      }
+      if (pending === null) this.unsaved.note(what);
+      else await this.commit(pending, what);
+      return pending?.path ?? null;
     });
+  }
+
+  private async commit(pending: Pending, what: string): Promise<void> {
+    try {
+      await pending.commit();
+    } catch (error) {
+      this.unsaved.note(what);
+      const message = `${pending.path}: ${systemReason(error)}; the edit is in force, but not saved`;
+      throw new VxpipeError("NOT_SAVED", message, { cause: error });
+    }
   }
 
   /** A reload: takes its turn like an edit. `announce` is told beforehand what is coming; false: do none of it. */

@@ -11,6 +11,7 @@ import { Applier } from "../../src/pipeline/apply.js";
 import { checkConfig } from "../../src/pipeline/config/check.js";
 import { EventLog } from "../../src/pipeline/events.js";
 import { planOf } from "../../src/pipeline/plan.js";
+import { Saver } from "../../src/pipeline/save.js";
 import { Runtime } from "../../src/pipeline/runtime.js";
 import { makeMetrics } from "../../src/telemetry/metrics.js";
 import { simulate, type SimulatedGateway } from "./simulated-native.js";
@@ -33,7 +34,16 @@ async function running(t: TestContext, extra = "allowlist:\n", mayChange = true)
   await runtime.start(planOf(config, config.allowlist === undefined ? null : nothingAllowed));
   const loader = new AllowlistLoader();
   const server = fastify();
-  const served = { runtime, loader, imports: new Imports(), metrics: makeMetrics(runtime, "1.2.3"), version: "1.2.3" };
+  const saver = new Saver("/nonexistent/vxpipe.yaml", loader);
+  const served = {
+    runtime,
+    loader,
+    imports: new Imports(),
+    saver,
+    reload: noReload,
+    metrics: makeMetrics(runtime, "1.2.3"),
+    version: "1.2.3",
+  };
   addRoutes(server, served, mayChange);
   t.after(async () => {
     await server.close();
@@ -46,6 +56,8 @@ async function running(t: TestContext, extra = "allowlist:\n", mayChange = true)
   };
   return { gateway, runtime, server, ask };
 }
+
+const noReload = (): Promise<never> => Promise.reject(new Error("nobody asked for it"));
 
 function codeOf([status, body]: [number, unknown]): [number, string] {
   return [status, (body as { error: { code: string } }).error.code];
@@ -170,6 +182,7 @@ test("the HTTP port changes nothing", async (t) => {
     ["DELETE", "/api/v1/allowlist"],
     ["POST", "/api/v1/allowlist/entries"],
     ["DELETE", "/api/v1/allowlist/entries"],
+    ["POST", "/api/v1/reload"],
     ["POST", "/api/v1/rules"],
     ["DELETE", "/api/v1/rules?protocol=udp&port=53"],
   ] as const) {

@@ -86,6 +86,7 @@ test("without a daemon every command that needs one exits 4", () => {
   const socket = join(directory, "none.sock");
   for (const args of [
     ["stats"],
+    ["reload"],
     ["allowlist", "list"],
     ["allowlist", "add", "192.0.2.1"],
     ["allowlist", "test", "192.0.2.1"],

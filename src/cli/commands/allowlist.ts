@@ -5,7 +5,7 @@ import { allowlistBytesMax, tooLarge } from "../../pipeline/allowlist/load.js";
 import { printable, problemLine, systemReason, VxpipeError } from "../../pipeline/errors.js";
 import { readBounded } from "../../pipeline/read-file.js";
 import { ask, parameters } from "../client.js";
-import { note, print, type Format } from "../output.js";
+import { note, print, savedText, type Format } from "../output.js";
 import { withProgress } from "../progress.js";
 
 export interface Listed {
@@ -50,6 +50,12 @@ export interface LoadOptions {
   enforce: boolean;
   skipInvalid: boolean;
   progress: boolean;
+  save: boolean;
+}
+
+export interface EditOptions {
+  enforce: boolean;
+  save: boolean;
 }
 
 export async function load(socket: string, format: Format, file: string, options: LoadOptions): Promise<void> {
@@ -72,33 +78,38 @@ export async function load(socket: string, format: Format, file: string, options
   print(format, result, () => importedText(file, result));
 }
 
-function importedText(file: string, { dryRun, total, added, removed, duplicates, covered }: Imported): string {
+function importedText(file: string, result: Imported): string {
+  const { dryRun, total, added, removed, duplicates, covered } = result;
   const verb = dryRun ? "would be" : "were";
   const aggregated = [
     ...(duplicates > 0 ? [`${duplicates} duplicates`] : []),
     ...(covered > 0 ? [`${covered} covered by prefixes of the list`] : []),
   ];
   const how = aggregated.length > 0 ? ` (aggregated: ${aggregated.join(", ")})` : "";
-  return `${file}: ${total} entries${how}; ${added} ${verb} added, ${removed} ${verb} removed`;
+  return `${file}: ${total} entries${how}; ${added} ${verb} added, ${removed} ${verb} removed${savedText(result)}`;
 }
 
-export async function add(socket: string, format: Format, entries: string[], enforce: boolean): Promise<void> {
-  const path = `/api/v1/allowlist/entries?${parameters({ enforce })}`;
-  const result = await ask<{ added: number; alreadyListed: number; total: number }>(socket, path, {
-    method: "POST",
-    body: { entries },
-  });
-  print(format, result, () => `${result.added} added, ${result.alreadyListed} listed already; ${result.total} entries`);
+export async function add(socket: string, format: Format, entries: string[], options: EditOptions): Promise<void> {
+  const path = `/api/v1/allowlist/entries?${parameters({ ...options })}`;
+  const question = { method: "POST", body: { entries } } as const;
+  const result = await ask<{ added: number; alreadyListed: number; total: number; saved?: string }>(
+    socket,
+    path,
+    question,
+  );
+  const { added, alreadyListed, total } = result;
+  print(format, result, () => `${added} added, ${alreadyListed} listed already; ${total} entries${savedText(result)}`);
 }
 
-export async function remove(socket: string, format: Format, entries: string[]): Promise<void> {
+export async function remove(socket: string, format: Format, entries: string[], save: boolean): Promise<void> {
   const question = { method: "DELETE", body: { entries } } as const;
-  const result = await ask<{ removed: number; total: number }>(socket, "/api/v1/allowlist/entries", question);
-  print(format, result, () => `${result.removed} removed; ${result.total} entries`);
+  const path = `/api/v1/allowlist/entries?${parameters({ save })}`;
+  const result = await ask<{ removed: number; total: number; saved?: string }>(socket, path, question);
+  print(format, result, () => `${result.removed} removed; ${result.total} entries${savedText(result)}`);
 }
 
-export async function clear(socket: string, format: Format, enforce: boolean): Promise<void> {
-  const path = `/api/v1/allowlist?${parameters({ enforce })}`;
-  const result = await ask<{ removed: number; total: number }>(socket, path, { method: "DELETE" });
-  print(format, result, () => `${result.removed} removed; the list is empty: nothing is allowed`);
+export async function clear(socket: string, format: Format, options: EditOptions): Promise<void> {
+  const path = `/api/v1/allowlist?${parameters({ ...options })}`;
+  const result = await ask<{ removed: number; total: number; saved?: string }>(socket, path, { method: "DELETE" });
+  print(format, result, () => `${result.removed} removed; the list is empty: nothing is allowed${savedText(result)}`);
 }

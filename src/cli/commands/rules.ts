@@ -2,7 +2,7 @@
 import type { StaticRule } from "../../pipeline/config/config.js";
 import { table } from "../../telemetry/units.js";
 import { ask, parameters } from "../client.js";
-import { print, type Format } from "../output.js";
+import { print, savedText, type Format } from "../output.js";
 
 export async function listRules(socket: string, format: Format): Promise<void> {
   const result = await ask<{ rules: StaticRule[] }>(socket, "/api/v1/rules");
@@ -14,20 +14,24 @@ export interface RuleOptions {
   protocol: string;
   port: string;
   to: string;
+  save: boolean;
 }
 
-export async function addOne(socket: string, format: Format, { protocol, port, to }: RuleOptions): Promise<void> {
+export async function addOne(socket: string, format: Format, options: RuleOptions): Promise<void> {
+  const { protocol, port, to, save } = options;
   const question = { method: "POST", body: { protocol, port, to } } as const;
-  const result = await ask<{ rule: StaticRule; added: boolean }>(socket, "/api/v1/rules", question);
-  print(format, result, () => `${protocol} port ${port} ${result.added ? "goes" : "went already"} to ${to}`);
+  const path = `/api/v1/rules?${parameters({ save })}`;
+  const result = await ask<{ rule: StaticRule; added: boolean; saved?: string }>(socket, path, question);
+  const verb = result.added ? "goes" : "went already";
+  print(format, result, () => `${protocol} port ${port} ${verb} to ${to}${savedText(result)}`);
 }
 
 export async function removeOne(
   socket: string,
   format: Format,
-  { protocol, port }: Omit<RuleOptions, "to">,
+  { protocol, port, save }: Omit<RuleOptions, "to">,
 ): Promise<void> {
-  const path = `/api/v1/rules?${parameters({ protocol, port })}`;
-  const result = await ask<{ removed: object }>(socket, path, { method: "DELETE" });
-  print(format, result, () => `the rule for ${protocol} port ${port} is gone`);
+  const path = `/api/v1/rules?${parameters({ protocol, port, save })}`;
+  const result = await ask<{ removed: object; saved?: string }>(socket, path, { method: "DELETE" });
+  print(format, result, () => `the rule for ${protocol} port ${port} is gone${savedText(result)}`);
 }

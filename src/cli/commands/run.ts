@@ -4,6 +4,7 @@ import { Imports } from "../../api/import-progress.js";
 import { listenPort, listenSocket } from "../../api/server.js";
 import { EventLog } from "../../pipeline/events.js";
 import { exit, VxpipeError } from "../../pipeline/errors.js";
+import { Saver } from "../../pipeline/save.js";
 import { Lifecycle } from "../../pipeline/lifecycle.js";
 import { loadNative } from "../../pipeline/native.js";
 import type { Runtime } from "../../pipeline/runtime.js";
@@ -29,9 +30,10 @@ export async function run(file: string, format: Format): Promise<number> {
     file,
     events,
     setLogLevel: (level) => log.setLevel(level),
-    open: async (runtime, plan, loader) => {
+    open: async (runtime, plan, loader, reloadNow) => {
       const metrics = makeMetrics(runtime, version());
-      const served = { runtime, loader, imports: new Imports(), metrics, version: version() };
+      const saver = new Saver(file, loader);
+      const served = { runtime, loader, imports: new Imports(), saver, reload: reloadNow, metrics, version: version() };
       const socket = await listenSocket(plan.control.socket, served);
       try {
         return [socket, await listenPort(plan.control.listen, served)];
@@ -68,7 +70,8 @@ export async function run(file: string, format: Format): Promise<number> {
 
 async function reload(life: Lifecycle, supervisor: Supervisor): Promise<void> {
   supervisor.reloading();
-  await life.reload();
+  // What went wrong has been logged.
+  await life.reload(false).catch(() => undefined);
   supervisor.ready();
 }
 

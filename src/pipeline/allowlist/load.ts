@@ -4,8 +4,9 @@ import type { CompiledAllowlist } from "xdp-socket";
 import { Piscina } from "piscina";
 import { systemReason, VxpipeError } from "../errors.js";
 import { readBounded } from "../read-file.js";
-import type { CompileTask, DifferenceTask } from "../tasks/allowlist.js";
+import type { CompileTask, DifferenceTask, RewriteTask } from "../tasks/allowlist.js";
 import type { Compiled, CompileResult } from "./compile.js";
+import type { ListEdit } from "./rewrite.js";
 
 /** What one import or file may have: some 16 million IPv4 addresses. */
 export const allowlistBytesMax = 256 * 1024 * 1024;
@@ -34,8 +35,7 @@ export class AllowlistLoader {
 
   /** `bytes` is handed over to the task and empty afterwards. */
   async fromText(bytes: Uint8Array, file: string, options: LoadOptions = {}): Promise<Compiled> {
-    // A pooled Buffer shares its memory with others, which would lose it too.
-    const own = bytes.byteLength === bytes.buffer.byteLength ? bytes : new Uint8Array(bytes);
+    const own = owned(bytes);
     const progress = new Int32Array(new SharedArrayBuffer(4));
     const task: CompileTask = { bytes: own, file, skipInvalid: options.skipInvalid === true, progress };
     const timer = setInterval(() => options.progress?.(Atomics.load(progress, 0)), progressMs);
@@ -62,6 +62,13 @@ export class AllowlistLoader {
     return (await this.tasks().run(task, { name: "difference" })) as { added: number; removed: number };
   }
 
+  /** A list's text with an edit made; null: it is the same. `bytes` is handed over. */
+  async rewrite(bytes: Uint8Array, edit: ListEdit): Promise<Uint8Array | null> {
+    const task: RewriteTask = { bytes: owned(bytes), edit };
+    const transferList = [task.bytes.buffer as ArrayBuffer];
+    return (await this.tasks().run(task, { name: "rewrite", transferList })) as Uint8Array | null;
+  }
+
   private tasks(): Piscina {
     this.pool ??= new Piscina({
       filename: new URL("../tasks/allowlist.js", import.meta.url).href,
@@ -76,6 +83,11 @@ export class AllowlistLoader {
     await this.pool?.destroy();
     this.pool = null;
   }
+}
+
+/** A pooled Buffer shares its memory with others, which would lose it too when it is handed over. */
+function owned(bytes: Uint8Array): Uint8Array {
+  return bytes.byteLength === bytes.buffer.byteLength ? bytes : new Uint8Array(bytes);
 }
 
 export function tooLarge(path: string): VxpipeError {

@@ -5,6 +5,7 @@ import { isMainThread } from "node:worker_threads";
 import type { CompiledAllowlist } from "xdp-socket";
 import { move, transferableSymbol, valueSymbol } from "piscina";
 import { compileAllowlist, type CompileResult } from "../allowlist/compile.js";
+import { rewriteList, type ListEdit } from "../allowlist/rewrite.js";
 import * as table from "../allowlist/table.js";
 
 /** Of this thread: packets come first where CPUs are few. */
@@ -27,6 +28,15 @@ export function compile({ bytes, file, skipInvalid, progress }: CompileTask): un
     Object.values(one),
   );
   return move(transferable(result, [...new Set(tables.map(({ buffer }) => buffer))]));
+}
+
+export interface RewriteTask {
+  bytes: Uint8Array;
+  edit: ListEdit;
+}
+
+export function rewrite({ bytes, edit }: RewriteTask): Uint8Array | null {
+  return rewriteList(bytes, edit);
 }
 
 export interface DifferenceTask {

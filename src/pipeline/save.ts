@@ -1,0 +1,90 @@
+// Edits made at run time, written to the files they belong to: rules to the configuration, addresses to its allowlist file.
+// The files are read as they are on the disk now. Called by the API for edits with --save, on the main thread.
+import { readFile } from "node:fs/promises";
+import { isDeepStrictEqual } from "node:util";
+import type { AllowlistLoader } from "./allowlist/load.js";
+import type { ListEdit } from "./allowlist/rewrite.js";
+import { checkConfig } from "./config/check.js";
+import type { Config, StaticRule } from "./config/config.js";
+import { rewriteRules, type RuleEdit } from "./config/rewrite.js";
+import { systemReason, VxpipeError } from "./errors.js";
+import { readConfig } from "./load-config.js";
+import { addRule } from "./rules.js";
+import { prepareFile, type Pending } from "./write-file.js";
+
+export class Saver {
+  constructor(
+    /** Of the configuration. */
+    private readonly file: string,
+    private readonly loader: AllowlistLoader,
+  ) {}
+
+  /** Edits the allowlist file. */
+  async list(edit: ListEdit): Promise<Pending> {
+    const path = await this.listFile();
+    const old = await attempt(path, () => readFile(path));
+    const changed = await attempt(path, () => this.loader.rewrite(old, edit));
+    return changed === null ? unchanged(path) : attempt(path, () => prepareFile(path, changed));
+  }
+
+  /** Replaces the allowlist file by a text that has been imported; without its wrong entries, if it has any. */
+  async text(text: Uint8Array, clean: boolean): Promise<Pending> {
+    const path = await this.listFile();
+    const edit: ListEdit = { add: [], remove: "invalid" };
+    const changed = clean ? text : ((await attempt(path, () => this.loader.rewrite(text.slice(), edit))) ?? text);
+    return attempt(path, () => prepareFile(path, changed));
+  }
+
+  async rules(edit: RuleEdit): Promise<Pending> {
+    const { file } = this;
+    const config = await this.config();
+    const wanted = editedRules(config.nat.destination, edit);
+    if (wanted === config.nat.destination) return unchanged(file);
+    const text = rewriteRules(await attempt(file, () => readFile(file, "utf8")), edit);
+    const { config: check } = text === null ? { config: null } : checkConfig(Buffer.from(text), file);
+    // The library writes the file anew: that it means what it should is not left to trust.
+    if (
+      text === null ||
+      check === null ||
+      !isDeepStrictEqual(check, { ...config, nat: { ...config.nat, destination: [...wanted] } })
+    ) {
+      throw new VxpipeError(
+        "NOT_SAVED",
+        `${file}: nat.destination is written in a way that --save cannot change; nothing was changed`,
+      );
+    }
+    return attempt(file, () => prepareFile(file, text));
+  }
+
+  private async config(): Promise<Config> {
+    const { config, problems } = await readConfig(this.file);
+    if (config !== null) return config;
+    throw new VxpipeError("NOT_SAVED", `${this.file} has errors; nothing was changed`, { problems });
+  }
+
+  private async listFile(): Promise<string> {
+    const { allowlist } = await this.config();
+    if (allowlist?.file !== undefined) return allowlist.file;
+    throw new VxpipeError("NOT_SAVED", `${this.file} names no allowlist.file to save to; nothing was changed`);
+  }
+}
+
+function editedRules(rules: readonly StaticRule[], edit: RuleEdit): readonly StaticRule[] {
+  if ("add" in edit) return addRule(rules, edit.add);
+  const { protocol, port } = edit.remove;
+  const rest = rules.filter((rule) => rule.protocol !== protocol || rule.port !== port);
+  return rest.length === rules.length ? rules : rest;
+}
+
+function unchanged(path: string): Pending {
+  const nothing = (): Promise<void> => Promise.resolve();
+  return { path, commit: nothing, abandon: nothing };
+}
+
+async function attempt<Value>(path: string, work: () => Promise<Value>): Promise<Value> {
+  try {
+    return await work();
+  } catch (error) {
+    throw new VxpipeError("NOT_SAVED", `${path}: ${systemReason(error)}; nothing was changed`, { cause: error });
+  }
+}

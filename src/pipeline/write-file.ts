@@ -1,0 +1,45 @@
+// Replaces a file as a whole or not at all, in two steps: what can fail is done before what the file is about is changed,
+// and the last step is a rename. Called by save.ts, on the main thread.
+import { randomBytes } from "node:crypto";
+import { open, realpath, rename, stat, unlink } from "node:fs/promises";
+import { dirname } from "node:path";
+
+export interface Pending {
+  /** Of the file, links followed. */
+  path: string;
+  /** From here on the new content is there, also after a power failure. */
+  commit(): Promise<void>;
+  abandon(): Promise<void>;
+}
+
+/** The new content is on the disk, beside the file, with its mode and owner. */
+export async function prepareFile(path: string, content: Uint8Array | string): Promise<Pending> {
+  const target = await realpath(path);
+  const temporary = `${target}.new-${randomBytes(6).toString("hex")}`;
+  const abandon = (): Promise<void> => unlink(temporary).catch(() => undefined);
+  const { mode, uid, gid } = await stat(target);
+  const handle = await open(temporary, "wx", 0o600);
+  try {
+    await handle.writeFile(content);
+    const made = await handle.stat();
+    if (made.uid !== uid || made.gid !== gid) await handle.chown(uid, gid);
+    await handle.chmod(mode & 0o7777);
+    await handle.sync();
+  } catch (error) {
+    await abandon();
+    throw error;
+  } finally {
+    await handle.close();
+  }
+  const commit = async (): Promise<void> => {
+    try {
+      await rename(temporary, target);
+    } catch (error) {
+      await abandon();
+      throw error;
+    }
+    const directory = await open(dirname(target), "r");
+    await directory.sync().finally(() => directory.close());
+  };
+  return { path: target, commit, abandon };
+}
