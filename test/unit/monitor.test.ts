@@ -18,6 +18,7 @@ import { checkConfig } from "../../src/pipeline/config/check.js";
 import { type Event, EventLog } from "../../src/pipeline/events.js";
 import { planOf } from "../../src/pipeline/plan.js";
 import { Runtime } from "../../src/pipeline/runtime.js";
+import { Saver } from "../../src/pipeline/save.js";
 import { eventLine } from "../../src/telemetry/event-line.js";
 import { makeMetrics } from "../../src/telemetry/metrics.js";
 import { Background, ROOT, run, until } from "../bed/command.js";
@@ -53,6 +54,8 @@ class Daemon {
       loader,
       metrics: makeMetrics(runtime, "1.2.3"),
       imports: new Imports(),
+      saver: new Saver("/nonexistent/vxpipe.yaml", loader),
+      reload: () => Promise.reject(new Error("nobody asked for it")),
       version: "1.2.3",
     };
     daemon.server = await listenSocket(daemon.socket, served);
