@@ -21,33 +21,8 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
 
+#include "kernel_types.h"
 #include "maps.h"
-
-#define VX_LINK_STATE_NOCARRIER 2 /* include/linux/netdevice.h: enum netdev_state_t */
-#define VX_ENOMEM 12
-#define VX_EMSGSIZE 90
-#define VX_ENETDOWN 100
-#define VX_ENOBUFS 105
-
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-struct net {
-	__u64 net_cookie;
-};
-typedef struct {
-	struct net *net;
-} possible_net_t;
-struct net_device {
-	unsigned long state;
-	int ifindex;
-	possible_net_t nd_net;
-};
-struct bpf_prog_aux {
-	__u32 id;
-};
-struct bpf_prog {
-	struct bpf_prog_aux *aux;
-};
-#pragma clang attribute pop
 
 extern struct vx_control control; /* bpf/ingress_maps.h */
 

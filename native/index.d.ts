@@ -11,6 +11,9 @@ export interface DatapathPlan {
   pinDirectory: string;
   /** What sends the packets: XDP itself (a worker only what XDP cannot), or the worker, fed by AF_XDP or ring buffers. */
   datapath: "xdp" | "afxdp" | "ringbuf";
+  /** By which XDP. Generic loses redirected packets unseen, so it is for datapaths in which workers send. */
+  insideAttach: "native" | "generic";
+  outsideAttach: "native" | "generic";
   encapsulation: "vxlan" | "ethernet";
   vxlanPort: number;
   /** Address tunnels must be sent to, 16 bytes (IPv4 mapped into ::ffff:0:0/96); null: any. */
@@ -48,8 +51,17 @@ export interface CompiledAllowlist {
   prefix6: Uint8Array;
 }
 
+/** Whether the outside interface takes redirected frames. */
+export interface Trial {
+  /** Also where nothing could be tried. */
+  able: boolean;
+  /** What was seen, as part of a sentence. */
+  found: string;
+  /** That left for the trial; they are counted as originated. */
+  frames: number;
+}
+
 export interface Attached {
-  attach: "native";
   /** The inside program replaced the one a killed daemon left running. */
   tookOver: boolean;
   /** Packets that were in flight in that daemon, by direction; they open this run's ledger. */
@@ -102,6 +114,9 @@ export class Gateway {
   setRules(rules: Uint8Array): Promise<void>;
   /** Changes what the plan's `vnis` and `peers` were, where they were not null. When it fails, some may have changed. */
   setFilters(vnis: Uint32Array | null, peers: Uint8Array | null): Promise<void>;
+  /** Attaches the outside program and tries whether redirected frames leave (native/io/trial.h), within a second. Before
+   * `attach`. Codes: as `attach`. */
+  tryOutside(): Promise<Trial>;
   /** Starts the workers, waits until routes and neighbours are known, attaches the programs. Codes: NO_NATIVE_XDP, XDP_BUSY,
    * MTU_TOO_BIG, ATTACH_FAILED, PIN_FAILED, WORKER_FAILED. */
   attach(): Attached;
@@ -129,6 +144,9 @@ export interface InterfaceFacts {
   rxQueues: number;
 }
 
+/** Bits of enum netdev_xdp_act (linux/netdev.h) for what the driver says it can; null: no such interface, or a kernel
+ * before 6.3. */
+export function xdpFeatures(name: string): number | null;
 /** null: no such interface. */
 export function interfaceFacts(name: string): InterfaceFacts | null;
 /** null: no interface has that index any more. */

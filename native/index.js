@@ -7,6 +7,7 @@ export const {
   Gateway,
   interfaceFacts,
   interfaceName,
+  xdpFeatures,
   ensureBpffs,
   releaseBpffs,
   hasCapability,

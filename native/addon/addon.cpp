@@ -3,6 +3,7 @@
 
 #include "../io/interface.h"
 #include "../io/process.h"
+#include "../io/xdp_features.h"
 #include "gateway_object.h"
 #include "marshal.h"
 #include "replay_function.h"
@@ -27,6 +28,15 @@ Napi::Value interface_facts(const Napi::CallbackInfo &info)
 	out["carrier"] = facts->carrier;
 	out["rxQueues"] = facts->rx_queues;
 	return out;
+}
+
+Napi::Value xdp_features(const Napi::CallbackInfo &info)
+{
+	Napi::Env env = info.Env();
+	auto facts = vx::interface_facts(info[0].ToString().Utf8Value());
+	auto features = facts ? vx::xdp_features(facts->ifindex) : std::nullopt;
+
+	return features ? Napi::Number::New(env, static_cast<double>(*features)) : env.Null();
 }
 
 Napi::Value ensure_bpffs(const Napi::CallbackInfo &info)
@@ -80,6 +90,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports)
 	exports["Gateway"] = vx::GatewayObject::define(env);
 	exports["interfaceFacts"] = Napi::Function::New(env, interface_facts);
 	exports["interfaceName"] = Napi::Function::New(env, interface_name);
+	exports["xdpFeatures"] = Napi::Function::New(env, xdp_features);
 	exports["ensureBpffs"] = Napi::Function::New(env, ensure_bpffs);
 	exports["releaseBpffs"] = Napi::Function::New(env, release_bpffs);
 	exports["hasCapability"] = Napi::Function::New(env, has_capability);

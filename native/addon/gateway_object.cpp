@@ -5,6 +5,7 @@
 #include <net/if.h>
 
 #include <functional>
+#include <optional>
 
 #include "../io/interface.h"
 #include "marshal.h"
@@ -27,6 +28,8 @@ DatapathPlan to_datapath_plan(const Napi::Object &plan)
 	out.hand_over = datapath_mode == "afxdp"     ? VX_HAND_OVER_SOCKETS
 			: datapath_mode == "ringbuf" ? VX_HAND_OVER_RINGS
 						     : VX_HAND_OVER_EXCEPTIONS;
+	out.inside_generic = plan.Get("insideAttach").ToString().Utf8Value() == "generic";
+	out.outside_generic = plan.Get("outsideAttach").ToString().Utf8Value() == "generic";
 	out.plain_ethernet = plan.Get("encapsulation").ToString().Utf8Value() == "ethernet";
 	out.vxlan_port = static_cast<uint16_t>(number("vxlanPort"));
 	if (auto local = records_of<vx_addr>(plan.Get("local")); given("local") && local.size() == 1)
@@ -119,6 +122,39 @@ private:
 	Result<void> result_;
 };
 
+// It waits for an answer, so not on this thread.
+class TrialJob : public Napi::AsyncWorker {
+public:
+	TrialJob(Napi::Env env, std::shared_ptr<Gateway> gateway)
+		: Napi::AsyncWorker(env), deferred_(Napi::Promise::Deferred::New(env)), gateway_(std::move(gateway))
+	{
+	}
+	Napi::Promise start()
+	{
+		Napi::Promise promise = deferred_.Promise();
+		Queue();
+		return promise;
+	}
+
+protected:
+	void Execute() override { trial_.emplace(gateway_->try_outside()); }
+	void OnOK() override
+	{
+		if (!*trial_)
+			return deferred_.Reject(to_js_error(Env(), trial_->error()).Value());
+		auto out = Napi::Object::New(Env());
+		out["able"] = (*trial_)->able;
+		out["found"] = (*trial_)->found;
+		out["frames"] = (*trial_)->frames;
+		deferred_.Resolve(out);
+	}
+
+private:
+	Napi::Promise::Deferred deferred_;
+	std::shared_ptr<Gateway> gateway_;
+	std::optional<Result<Trial>> trial_;
+};
+
 }  // namespace
 
 Napi::Function GatewayObject::define(Napi::Env env)
@@ -129,6 +165,7 @@ Napi::Function GatewayObject::define(Napi::Env env)
 				   InstanceMethod<&GatewayObject::edit_allowlist>("editAllowlist"),
 				   InstanceMethod<&GatewayObject::set_rules>("setRules"),
 				   InstanceMethod<&GatewayObject::set_filters>("setFilters"),
+				   InstanceMethod<&GatewayObject::try_outside>("tryOutside"),
 				   InstanceMethod<&GatewayObject::attach>("attach"),
 				   InstanceAccessor<&GatewayObject::counters>("counters"),
 				   InstanceMethod<&GatewayObject::drain_events>("drainEvents"),
@@ -227,6 +264,13 @@ Napi::Value GatewayObject::set_filters(const Napi::CallbackInfo &info)
 	return (new Job(info.Env(), work))->start();
 }
 
+Napi::Value GatewayObject::try_outside(const Napi::CallbackInfo &info)
+{
+	if (!require_gateway(info.Env()))
+		return info.Env().Undefined();
+	return (new TrialJob(info.Env(), gateway_))->start();
+}
+
 Napi::Value GatewayObject::attach(const Napi::CallbackInfo &info)
 {
 	Napi::Env env = info.Env();
@@ -242,7 +286,6 @@ Napi::Value GatewayObject::attach(const Napi::CallbackInfo &info)
 	for (uint32_t i = 0; i < VX_DIRECTIONS; i++)
 		lost[i] = Napi::Number::New(env, static_cast<double>(attached->crash_lost[i]));
 	auto out = Napi::Object::New(env);
-	out["attach"] = "native";
 	out["tookOver"] = attached->took_over;
 	out["crashLost"] = lost;
 	return out;

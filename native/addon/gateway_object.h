@@ -1,5 +1,5 @@
 // The JavaScript class `Gateway` (native/index.d.ts): one line a method around native/worker/gateway.h.
-// Node's main thread; what fills tables, settle and stop do their work on libuv's pool.
+// Node's main thread; what fills tables, tryOutside, settle and stop do their work on libuv's pool.
 #pragma once
 
 #include <napi.h>
@@ -21,6 +21,7 @@ private:
 	Napi::Value edit_allowlist(const Napi::CallbackInfo &info);
 	Napi::Value set_rules(const Napi::CallbackInfo &info);
 	Napi::Value set_filters(const Napi::CallbackInfo &info);
+	Napi::Value try_outside(const Napi::CallbackInfo &info);
 	Napi::Value attach(const Napi::CallbackInfo &info);
 	Napi::Value counters(const Napi::CallbackInfo &info);
 	Napi::Value drain_events(const Napi::CallbackInfo &info);

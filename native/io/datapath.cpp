@@ -60,6 +60,13 @@ uint32_t link_ifindex(int link_fd)
 	return bpf_obj_get_info_by_fd(link_fd, &info, &length) ? 0 : info.xdp.ifindex;
 }
 
+bool is_attached_as(int ifindex, uint32_t flags)
+{
+	uint32_t id = 0;
+
+	return !bpf_xdp_query_id(ifindex, static_cast<int>(flags), &id) && id;
+}
+
 uint64_t netns_cookie()
 {
 	Fd fd(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
@@ -96,6 +103,8 @@ Result<std::unique_ptr<Datapath>> Datapath::open(const DatapathPlan &plan)
 	self->pin_directory_ = plan.pin_directory;
 	self->inside_ifindex_ = plan.inside_ifindex;
 	self->outside_ifindex_ = plan.outside_ifindex;
+	self->inside_generic_ = plan.inside_generic;
+	self->outside_generic_ = plan.outside_generic;
 	keep_libbpf_log();
 	if (auto loaded = self->load(plan); !loaded)
 		return loaded.error();
@@ -215,12 +224,14 @@ Result<void> Datapath::adopt_predecessor()
 	return {};
 }
 
-Result<int> Datapath::attach_xdp(int prog_fd, int ifindex, const char *name, Fd *link, bool *took_over)
+Result<int> Datapath::attach_xdp(int prog_fd, int ifindex, bool generic, const char *name, Fd *link, bool *took_over)
 {
 	Fd old(bpf_obj_get(pin(name).c_str()));
-	LIBBPF_OPTS(bpf_link_create_opts, options, .flags = XDP_FLAGS_DRV_MODE);
+	const uint32_t flags = generic ? XDP_FLAGS_SKB_MODE : XDP_FLAGS_DRV_MODE;
+	LIBBPF_OPTS(bpf_link_create_opts, options, .flags = flags);
 
-	if (old && link_ifindex(old.get()) == static_cast<uint32_t>(ifindex) &&
+	// A link keeps the mode it was made with.
+	if (old && link_ifindex(old.get()) == static_cast<uint32_t>(ifindex) && is_attached_as(ifindex, flags) &&
 	    !bpf_link_update(old.get(), prog_fd, nullptr)) {
 		*link = std::move(old);
 		*took_over = true;
@@ -269,10 +280,21 @@ Result<void> Datapath::pin_everything()
 	return {};
 }
 
+Result<void> Datapath::attach_outside()
+{
+	bool taken = false;
+
+	if (egress_)
+		return {};
+	if (auto done = attach_xdp(outside_program_fd(), outside_ifindex_, outside_generic_, "link_egress", &egress_, &taken);
+	    !done)
+		return Error{done.error().code, "attach to the outside interface", done.error().err, done.error().detail};
+	return {};
+}
+
 Result<Attached> Datapath::attach()
 {
 	Attached attached;
-	bool egress_taken = false;
 	int ingress_fd = bpf_program__fd(skeleton_->progs.vx_ingress);
 	bpf_prog_info info{};
 	uint32_t length = sizeof(info);
@@ -290,9 +312,10 @@ Result<Attached> Datapath::attach()
 		return done.error();
 	if (auto done = attach_tracepoint(bpf_program__fd(skeleton_->progs.vx_redirect_err), &redirect_err_); !done)
 		return done.error();
-	if (auto done = attach_xdp(outside_program_fd(), outside_ifindex_, "link_egress", &egress_, &egress_taken); !done)
-		return Error{done.error().code, "attach to the outside interface", done.error().err, done.error().detail};
-	if (auto done = attach_xdp(ingress_fd, inside_ifindex_, "link_ingress", &ingress_, &attached.took_over); !done)
+	if (auto done = attach_outside(); !done)
+		return done.error();
+	if (auto done = attach_xdp(ingress_fd, inside_ifindex_, inside_generic_, "link_ingress", &ingress_, &attached.took_over);
+	    !done)
 		return Error{done.error().code, "attach to the inside interface", done.error().err, done.error().detail};
 	receiving_ = true;
 	settle_predecessor(&attached);

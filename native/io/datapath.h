@@ -28,6 +28,7 @@ struct DatapathPlan {
 	int outside_ifindex = 0;
 	std::string pin_directory;
 	vx_hand_over hand_over = VX_HAND_OVER_EXCEPTIONS;
+	bool inside_generic = false, outside_generic = false;  // not with native XDP
 	uint32_t umem_chunks = 1;
 	uint32_t workers = 1;
 	uint32_t inside_queues = 1;  // that get sockets
@@ -79,6 +80,8 @@ public:
 	Result<void> set_filters(const std::optional<std::vector<uint32_t>> &vni_ranges,
 				 const std::optional<std::vector<vx_prefix6>> &peers);
 	Result<void> set_rules(std::span<const Rule> rules);
+	// Attaches or takes over the outside program, once: attach() does what is left.
+	Result<void> attach_outside();
 	// Attaches or takes over. interface_map must have been filled.
 	Result<Attached> attach();
 	// Counts the redirected packets that no tracepoint reported (bpf/losses.bpf.c). Any thread; changes the CPUs the
@@ -105,7 +108,7 @@ private:
 	Result<void> fill_filters(const DatapathPlan &plan);
 	Result<void> make_exception_rings(const DatapathPlan &plan);
 	Result<void> map_memory();
-	Result<int> attach_xdp(int prog_fd, int ifindex, const char *pin, Fd *link, bool *took_over);
+	Result<int> attach_xdp(int prog_fd, int ifindex, bool generic, const char *pin, Fd *link, bool *took_over);
 	Result<void> attach_tracepoint(int prog_fd, Fd *link);
 	Result<void> pin_everything();
 	Result<void> adopt_predecessor();
@@ -119,6 +122,7 @@ private:
 	struct datapath *skeleton_ = nullptr;
 	std::string pin_directory_;
 	int inside_ifindex_ = 0, outside_ifindex_ = 0;
+	bool inside_generic_ = false, outside_generic_ = false;
 	vx_slot *slots_ = nullptr;
 	vx_injection *injections_ = nullptr;
 	uint32_t injection_lanes_ = 0;

@@ -35,6 +35,16 @@ Result<std::unique_ptr<Gateway>> Gateway::open(const DatapathPlan &datapath, con
 	return self;
 }
 
+Result<Trial> Gateway::try_outside()
+{
+	if (auto done = datapath_->attach_outside(); !done)
+		return done.error();
+	auto trial = try_redirect(plan_.outside_ifindex);
+	if (trial)
+		datapath_->slots()[VX_CONTROL_SLOT].direction[VX_INSIDE].originated += trial->frames;
+	return trial;
+}
+
 Result<Attached> Gateway::attach()
 {
 	WorkersConfig config{};

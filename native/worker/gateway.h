@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "../io/datapath.h"
+#include "../io/trial.h"
 #include "../io/ring_reader.h"
 #include "workers.h"
 
@@ -24,6 +25,8 @@ public:
 	static Result<std::unique_ptr<Gateway>> open(const DatapathPlan &datapath, const WorkersPlan &workers,
 						     uint32_t inside_queues, uint32_t outside_queues);
 	Datapath &datapath() { return *datapath_; }
+	// Attaches the outside program and tries whether redirected frames leave; before attach().
+	Result<Trial> try_outside();
 	// The workers first, so that routes and neighbours are known to the first packet.
 	Result<Attached> attach();
 	// Takes the inside program off, lets the workers finish, copies the final counters into `into`, removes the rest.

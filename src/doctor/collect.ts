@@ -1,9 +1,10 @@
-// Gathers facts: reads /proc and /sys, runs ip, ethtool, bpftool and xdp-loader. Changes nothing and needs no root; what it
+// Gathers facts: reads /proc and /sys, runs ip, ethtool and bpftool. Changes nothing and needs no root; what it
 // may not see, or lacks the tool for, is not known. Called by src/cli/commands/doctor.ts, on the main thread.
 import { execFile } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { release } from "node:os";
 import { VxpipeError } from "../pipeline/errors.js";
+import { loadNative } from "../pipeline/native.js";
 import { readHostCpus, readInterfaceCpus } from "../injector/cpu-facts.js";
 import type { FarEnd, HostFacts, InterfaceFacts, XdpProgram } from "./facts.js";
 import * as parse from "./parse.js";
@@ -95,7 +96,7 @@ export async function collectInterface(tools: Tools, wanted: string): Promise<In
     features: parse.featuresOf(await ethtool("-k", name)),
     rss: parse.rssOf(await ethtool("-x", name)),
     udpHash: parse.udpHashOf(await ethtool("-n", name, "rx-flow-hash", "udp4")),
-    xdpFeatures: parse.xdpFeaturesOf(await tools.run("xdp-loader", "features", name)),
+    xdpFeatures: parse.xdpFeaturesOf(await driverSays(name)),
     xdp: programOf(link, await tools.json("bpftool", "-j", "net", "show", "dev", name)),
     ...readInterfaceCpus(name),
     allowanceExceeded: parse.allowanceExceededOf(await ethtool("-S", name)),
@@ -112,6 +113,14 @@ async function linkOf(tools: Tools, name: string): Promise<Link | null> {
   const of = (file: string): string => read(`/sys/class/net/${name}/${file}`).trim();
   const flags = (Number(of("flags")) & 1) === 1 ? ["UP"] : [];
   return { ifname: name, ifindex: Number(of("ifindex")), mtu: Number(of("mtu")), flags, link_type: "" };
+}
+
+/** Null without the addon too. */
+async function driverSays(name: string): Promise<number | null> {
+  return loadNative().then(
+    (native) => native.xdpFeatures(name),
+    () => null,
+  );
 }
 
 /** Of linux/if_link.h: XDP_ATTACHED_DRV and what follows; bpftool's names mean the same. */

@@ -1,5 +1,5 @@
 // What drivers are known to do with XDP, where no tool tells. Used by interface.ts and datapath.ts. Pure.
-import type { InterfaceFacts } from "./facts.js";
+import type { FarEnd, InterfaceFacts } from "./facts.js";
 
 interface Driver {
   /** Native XDP. */
@@ -35,24 +35,36 @@ const drivers: Record<string, Driver> = {
 /** Most drivers give a packet one page. */
 export const mtuUsual = 3498;
 
-export interface Abilities extends Driver {
+export interface Abilities extends Omit<Driver, "takesRedirected"> {
+  /** Null: only a trial tells. */
+  takesRedirected: boolean | null;
   /** Who says so. */
-  by: "xdp-loader" | "the driver's name";
+  by: "the driver" | "the driver's name";
 }
 
 /** Null: nobody knows. */
-export function abilitiesOf({ driver, xdpFeatures, xdp }: InterfaceFacts): Abilities | null {
+export function abilitiesOf({ driver, xdpFeatures, xdp, farEnd }: InterfaceFacts): Abilities | null {
   const known = drivers[driver ?? ""];
-  if (xdpFeatures === null) return known === undefined ? null : { ...known, by: "the driver's name" };
-  // Many drivers take redirected frames only while a program is attached, and vxpipe attaches one to both interfaces; a
-  // veth's far end has a say as well. So a "no" counts only where a program is.
-  const mayTake = driver === "veth" || (xdp === null && known?.takesRedirected !== false);
-  return {
-    ...known,
-    native: xdpFeatures["BASIC"] === true,
-    takesRedirected: xdpFeatures["NDO_XMIT"] === true || mayTake,
-    by: "xdp-loader",
-  };
+  const veth = driver === "veth";
+  if (xdpFeatures === null) {
+    if (known === undefined) return null;
+    return {
+      ...known,
+      takesRedirected: veth ? farEndTakes(farEnd ?? null) : known.takesRedirected,
+      by: "the driver's name",
+    };
+  }
+  const native = xdpFeatures["BASIC"] === true;
+  // Many drivers take redirected frames only while a program is attached, and vxpipe attaches one to both interfaces: their
+  // "no" counts only where one is. What a veth says is about its far end, and final.
+  const takes = xdpFeatures["NDO_XMIT"] === true;
+  const mayTake = native && !veth && xdp === null && known?.takesRedirected !== false;
+  return { ...known, native, takesRedirected: !takes && mayTake ? null : takes, by: "the driver" };
+}
+
+function farEndTakes(far: FarEnd | null): boolean | null {
+  if (far === null) return null;
+  return far.xdp ? true : far.gro;
 }
 
 /** The driver from github.com/amzn/amzn-drivers, whose versions end in a letter; null: the kernel's own. */

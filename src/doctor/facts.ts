@@ -74,7 +74,7 @@ export interface InterfaceFacts extends InterfaceCpus {
   rss: { queues: number; used: number } | null;
   /** Fields of the hash over UDP, as `ethtool -n IFACE rx-flow-hash udp4` names them; null: the driver does not say. */
   udpHash: string[] | null;
-  /** As `xdp-loader features` tells. */
+  /** What the driver says it can, by the kernel's names (NETDEV_XDP_ACT_*); null: the kernel does not tell. */
   xdpFeatures: Record<string, boolean> | null;
   xdp: XdpProgram | null;
   /** Counters of packets an instance's allowance did not cover (ENA). */

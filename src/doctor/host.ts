@@ -1,5 +1,5 @@
 // What a host's facts mean for vxpipe. Called by src/cli/commands/doctor.ts. Pure.
-import { kernelMin } from "../pipeline/preflight.js";
+import { isKernelEnough, kernelMin } from "../pipeline/preflight.js";
 import { required } from "../pipeline/privileges.js";
 import type { Finding, HostFacts, Said } from "./facts.js";
 
@@ -11,10 +11,6 @@ const toolUses: Record<string, { lacks: string; package: string }> = {
   ip: { lacks: "links and their XDP programs are not looked at", package: "iproute2" },
   ethtool: { lacks: "driver, queues, rings, offloads and RSS are not looked at", package: "ethtool" },
   bpftool: { lacks: "XDP programs are looked at with ip alone", package: "bpftool" },
-  "xdp-loader": {
-    lacks: "XDP features are those the driver is known for (xdp-tools 1.4 or newer tells)",
-    package: "xdp-tools",
-  },
 };
 
 export function hostFindings(facts: HostFacts): Finding[] {
@@ -31,10 +27,9 @@ export function hostFindings(facts: HostFacts): Finding[] {
 }
 
 function kernel({ kernel: version }: HostFacts): Said {
-  const [major = 0, minor = 0] = version.split(".").map((part) => Number.parseInt(part, 10));
-  const enough = major > kernelMin[0] || (major === kernelMin[0] && minor >= kernelMin[1]);
   const wanted = `${kernelMin.join(".")} or newer`;
-  if (enough) return { level: "ok", topic: "kernel", message: `Linux ${version} (${wanted} is needed)` };
+  if (isKernelEnough(version))
+    return { level: "ok", topic: "kernel", message: `Linux ${version} (${wanted} is needed)` };
   return { level: "problem", topic: "kernel", message: `Linux ${version} is too old: vxpipe needs ${wanted}` };
 }
 

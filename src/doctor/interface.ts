@@ -2,6 +2,7 @@
 // in, see interrupts.ts. Called by src/cli/commands/doctor.ts. Pure.
 import type { HostCpus } from "../injector/cpu-facts.js";
 import { abilitiesOf, mtuUsual, outOfTreeEna } from "./drivers.js";
+import { datapathFinding } from "./datapath.js";
 import type { Finding, InterfaceFacts, Said } from "./facts.js";
 import { interruptFindings } from "./interrupts.js";
 
@@ -18,6 +19,7 @@ export function interfaceFindings(facts: InterfaceFacts, cpus: HostCpus): Findin
     ...interruptFindings(facts, cpus),
     ...allowance(facts),
     ...farEnd(facts),
+    datapathFinding(facts),
   ];
   return said.map((finding) => ({ subject: facts.name, ...finding }));
 }
@@ -30,17 +32,19 @@ function driver(facts: InterfaceFacts): Said {
     const message = `${name}: whether it has native XDP is not known here; the start of vxpipe tries it and says`;
     return { level: "note", topic, message };
   }
-  const by = abilities.by === "xdp-loader" ? ", says xdp-loader" : "";
+  const by = abilities.by === "the driver" ? ", it says" : "";
   if (!abilities.native) {
-    const message = `${name} has no native XDP${by}: vxpipe refuses to start on it (NO_NATIVE_XDP), for generic XDP loses packets unseen`;
+    const message = `${name} has no native XDP${by}: a worker sends, fed by generic XDP, at a fraction of the speed`;
     return { level: "problem", topic, message };
   }
-  if (!abilities.takesRedirected) {
-    const message = `${name} has native XDP but takes no redirected frames${by}: as outside interface it needs \`datapath: afxdp\``;
+  if (facts.driver === "veth") return { level: "ok", topic, message: `${name} has native XDP${by}` };
+  if (abilities.takesRedirected === false) {
+    const message = `${name} has native XDP but takes no redirected frames${by}: as outside interface it needs a worker to send`;
     return { level: "note", topic, message };
   }
   const ena = facts.driver === "ena" ? "; the first attach and the last detach take the link down for a moment" : "";
-  return { level: "ok", topic, message: `${name} has native XDP and takes redirected frames${by}${ena}` };
+  const takes = abilities.takesRedirected === true ? " and takes redirected frames" : "";
+  return { level: "ok", topic, message: `${name} has native XDP${takes}${by}${ena}` };
 }
 
 function carrier({ name, up, carrier: on }: InterfaceFacts): Said {
@@ -175,8 +179,12 @@ function farEnd(facts: InterfaceFacts): Said[] {
   const topic = "far end";
   const need = "as outside interface it delivers redirected frames only to a far end with an XDP program or GRO";
   const far = facts.farEnd ?? null;
+  if (far === null && abilitiesOf(facts)?.takesRedirected === true) {
+    return [{ level: "ok", topic, message: "the far end, in another network namespace, takes redirected frames" }];
+  }
   if (far === null) {
-    const message = `${need}; the far end is in another network namespace: look there`;
+    const has = facts.xdpFeatures === null ? ": look there" : " and has neither";
+    const message = `${need}; the far end is in another network namespace${has}`;
     return [{ level: "note", topic, message, command: "ethtool -K FAR_END gro on" }];
   }
   if (far.xdp || far.gro === true) {

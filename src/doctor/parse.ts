@@ -67,10 +67,12 @@ export function allowanceExceededOf(text: string): Record<string, number> {
   return Object.fromEntries(lines.map(([, name = "", value]) => [name, Number(value)]));
 }
 
-/** `xdp-loader features` */
-export function xdpFeaturesOf(text: string): Record<string, boolean> | null {
-  const lines = [...text.matchAll(/NETDEV_XDP_ACT_(\w+):\s*(yes|no)/g)];
-  return lines.length === 0 ? null : Object.fromEntries(lines.map(([, name = "", value]) => [name, value === "yes"]));
+/** Of linux/netdev.h: enum netdev_xdp_act, from the lowest bit on. */
+const xdpActs = ["BASIC", "REDIRECT", "NDO_XMIT", "XSK_ZEROCOPY"] as const;
+
+export function xdpFeaturesOf(bits: number | null): Record<string, boolean> | null {
+  if (bits === null) return null;
+  return Object.fromEntries(xdpActs.map((name, bit) => [name, ((bits >> bit) & 1) === 1]));
 }
 
 /** Mount points of one type in /proc/self/mounts. */

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import type { Attached, Gateway } from "xdp-socket";
 import { readHostCpus, readInterfaceCpus } from "../injector/cpu-facts.js";
 import { placeWorkers, type WorkerPlaces } from "../injector/placement.js";
+import { chooseDatapath, nothingKnown, type Ability, type Choice, type Mode } from "../injector/datapath.js";
 import type { Allowlist, Delta } from "./allowlist/edit.js";
 import { VxpipeError } from "./errors.js";
 import { fromNative, type Native } from "./native.js";
@@ -13,13 +14,23 @@ import type { Placement } from "./statistics.js";
 import type { Action, Datapath } from "./plan.js";
 import { compileRules } from "./rules.js";
 
+/** That the outside interface was tried, and takes no redirected frames. */
+export class RedirectRefused extends Error {
+  constructor(readonly ability: Ability) {
+    super(ability.why);
+  }
+}
+
 export class Applier {
   private made: Gateway | null = null;
   /** What runs, or ran. */
-  placement: Placement = { mode: "xdp", workerCpus: [] };
+  placement: Placement = { choice: chooseDatapath("auto", nothingKnown), workerCpus: [] };
+  /** What the trial of the outside interface has shown; null: this attempt made none. */
+  tried: Ability | null = null;
   /** What is worth knowing about the workers' CPUs. */
   placesWarning: string | null = null;
   attached: Attached | null = null;
+  private carried: Uint8Array | null = null;
   private bpffs: { pinDirectory: string; mounted: string; bpffs: string } | null = null;
 
   constructor(
@@ -47,7 +58,9 @@ export class Applier {
   private async execute(action: Action): Promise<void> {
     switch (action.do) {
       case "create":
-        return this.create(action.datapath);
+        return this.create(action.datapath, action.choice);
+      case "tryOutside":
+        return this.tryOutside();
       case "setAllowlist":
         return this.setAllowlist(action.allowlist);
       case "editAllowlist":
@@ -66,16 +79,20 @@ export class Applier {
     }
   }
 
-  private create(datapath: Datapath): void {
+  private create(datapath: Datapath, choice: Choice): void {
     const { inside, outside, bpffs, workers, ...rest } = datapath;
+    const { mode, insideAttach, outsideAttach } = choice;
     const [insideIfindex, outsideIfindex] = this.ifindexes(inside, outside);
-    const places = this.place(datapath);
+    const places = this.place(datapath, mode);
     const pinDirectory = join(bpffs, pinName(inside));
     // One mount for all gateways of this state.bpffs, a directory in it for each.
     this.bpffs = { pinDirectory, mounted: this.native.ensureBpffs(bpffs), bpffs };
     this.native.ensureBpffs(pinDirectory);
     const gateway = new this.native.Gateway({
       ...rest,
+      datapath: mode,
+      insideAttach,
+      outsideAttach,
       insideIfindex,
       outsideIfindex,
       pinDirectory,
@@ -85,19 +102,26 @@ export class Applier {
     if (gateway.counters.byteLength !== slotsBytes) {
       throw new VxpipeError("ABI_MISMATCH", "the packet path and the control plane were built from different sources");
     }
-    this.placement = { mode: rest.datapath, workerCpus: places.cpus };
+    // Nothing counts yet: the packets of an attempt before this one stay in the ledger.
+    if (this.carried !== null) new Uint8Array(gateway.counters).set(this.carried);
+    this.tried = null;
+    this.placement = { choice, workerCpus: places.cpus };
     this.placesWarning = places.warning;
   }
 
-  private place({ inside, outside, workers, datapath }: Datapath): WorkerPlaces {
+  private async tryOutside(): Promise<void> {
+    const { able, found } = await this.gateway.tryOutside();
+    this.tried = { able, why: found };
+    if (!able) throw new RedirectRefused(this.tried);
+  }
+
+  private place({ inside, outside, workers }: Datapath, mode: Mode): WorkerPlaces {
     const interfaces = [inside, outside].map((name) => readInterfaceCpus(name));
     const insideQueues = this.native.interfaceFacts(inside)?.rxQueues ?? 1;
+    const sendAll = mode !== "xdp";
     // Where XDP sends there is one, for exceptions.
-    const count = datapath === "xdp" ? 1 : workers.count;
-    return placeWorkers(
-      { ...readHostCpus(), interfaces, insideQueues },
-      { count, cpus: workers.cpus, sendAll: datapath !== "xdp" },
-    );
+    const count = sendAll ? workers.count : 1;
+    return placeWorkers({ ...readHostCpus(), interfaces, insideQueues }, { count, cpus: workers.cpus, sendAll });
   }
 
   private setAllowlist(allowlist: Allowlist | null): Promise<void> {
@@ -123,9 +147,15 @@ export class Applier {
     throw new VxpipeError("INTERFACE_SAME", `${inside} and ${outside} are the same interface`);
   }
 
+  /** Detaches, for another attempt: its counters go on where these ended. */
+  async leave(): Promise<void> {
+    if (this.made === null) return;
+    this.carried = await this.stop(slotsBytes);
+  }
+
   /** Detaches and returns the final counters. */
   async stop(bytes: number): Promise<Uint8Array> {
-    const into = new Uint8Array(bytes);
+    const into = this.carried === null ? new Uint8Array(bytes) : new Uint8Array(this.carried);
     try {
       await this.made?.stop(into);
     } catch (error) {

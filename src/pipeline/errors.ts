@@ -79,7 +79,7 @@ const kinds = {
   },
   NO_NATIVE_XDP: {
     exit: exit.failed,
-    hint: "Its driver has no native XDP, and generic XDP loses packets unseen; use an interface whose driver has it.",
+    hint: "Its driver has no native XDP, and generic XDP loses packets unseen; with datapath auto, afxdp or ringbuf a worker sends instead.",
   },
   NO_PERMISSION: { exit: exit.failed, hint: "Run it as root, or with the capabilities that docs/ERRORS.md lists." },
   NOT_SAVED: {

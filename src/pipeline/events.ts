@@ -7,6 +7,8 @@ export type Level = "debug" | "info" | "warn" | "error";
 /** Every event there is: its level, and when it happens. */
 export const eventKinds = {
   allowlist_warning: ["warn", "An allowlist was loaded and has something questionable in it."],
+  datapath_chosen: ["info", "`datapath: auto` took the best datapath; by what it knows that."],
+  datapath_degraded: ["warn", "The datapath, or how it is attached, is less than the best; why."],
   drop_sample: ["debug", "A packet was dropped: why, its headers and first bytes. Only while somebody watches."],
   drops_suppressed: ["debug", "So many more were dropped for a reason than were shown."],
   fates_unreported: ["warn", "The kernel does not report what became of every redirected packet; said once."],
@@ -22,6 +24,7 @@ export const eventKinds = {
   privileges_dropped: ["info", "Capabilities that are not needed any more were given up; which were kept."],
   privileges_kept: ["error", "Capabilities could not be given up once packets flowed; packets are not affected."],
   ready: ["info", "Packets flow."],
+  redirect_refused: ["warn", "The outside interface took none of the first redirected packets."],
   reload_dropped_edits: ["warn", "Edits made at run time that a reload undid."],
   reload_failed: ["error", "The new configuration is wrong; the old one stays in force."],
   reload_plan: ["info", "What a reload is about to do; nothing has been done yet."],

@@ -89,7 +89,8 @@ export class Lifecycle {
     if (placesWarning !== null) events.emit("worker_cpu_busy", placesWarning);
     this.note(null, null);
     this.giveUp();
-    const fields = { inside, outside, workers: this.runtime.applier.placement.workerCpus };
+    const { choice, workerCpus: workers } = this.runtime.applier.placement;
+    const fields = { inside, outside, datapath: choice.mode, workers };
     events.emit("ready", `forwarding from ${inside} to ${outside}`, fields);
   }
 
@@ -179,6 +180,7 @@ export class Lifecycle {
   private async detach(): Promise<Ending> {
     // A reload that hangs on a file must not keep packets flowing for ever; one that still comes finds us stopping.
     await Promise.race([this.reloading, setTimeout(reloadPatienceMs, undefined, { ref: false })]);
+    await this.runtime.rebuilt;
     try {
       this.runtime.tick();
     } catch (error) {

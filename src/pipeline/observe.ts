@@ -9,6 +9,7 @@ import {
   drops,
   vxCounters,
   vxDirection,
+  vxDrop,
   vxConstant,
   vxSlot,
   type CounterName,
@@ -34,6 +35,8 @@ export interface Reading {
   outside: DirectionReading;
   /** CPUs and workers that saw packets. */
   slots: SlotReading[];
+  /** What became of packets that XDP redirected, carrier and MTU aside. */
+  fastPath: { forwarded: number; refused: number };
   latency: number[];
   latencySumNs: number;
   /** Turns of each worker's loop, by the worker's number. */
@@ -60,6 +63,7 @@ export function readCounters(memory: ArrayBufferLike): Reading {
     const packets = directions.reduce((total, direction) => total + slotPackets(load, slot, base(direction)), 0n);
     if (packets > 0n && slot < vxConstant.controlSlot) slots.push({ slot, packets: Number(packets) });
   }
+  const fastPath = fastPathOf(load, base("inside"));
   const latency = Array.from({ length: vxConstant.latencyBuckets }, (_, index) =>
     sum(vxSlot.offset.latency + index * 8),
   );
@@ -71,7 +75,7 @@ export function readCounters(memory: ArrayBufferLike): Reading {
     const received = sum(base(direction) + vxCounters.offset.received);
     return balance(fates[index] as Fates, received);
   }) as [DirectionReading, DirectionReading];
-  return { inside, outside, slots, latency, latencySumNs, turns };
+  return { inside, outside, slots, fastPath, latency, latencySumNs, turns };
 }
 
 /** Slots that have counted anything, which starts with a packet received, and all but CPUs'. Most CPUs' never do. */
@@ -108,6 +112,18 @@ function slotPackets(load: (slot: number, offset: number) => bigint, slot: numbe
     (total, _, index) => total + load(slot, base + vxCounters.offset.dropped + index * 8),
     load(slot, base + vxCounters.offset.forwarded),
   );
+}
+
+/** Without what the workers sent; what nobody reported stands in the control plane's slot. */
+function fastPathOf(load: (slot: number, offset: number) => bigint, base: number): Reading["fastPath"] {
+  const slots = Array.from({ length: workerSlot + 1 }, (_, slot) =>
+    slot < workerSlot ? slot : vxConstant.controlSlot,
+  );
+  const sum = (offset: number): number => Number(slots.reduce((total, slot) => total + load(slot, base + offset), 0n));
+  const refused = (["redirectError", "txRefused"] as const).map((drop) =>
+    sum(vxCounters.offset.dropped + vxDrop[drop] * 8),
+  );
+  return { forwarded: sum(vxCounters.offset.forwarded), refused: refused.reduce((total, count) => total + count, 0) };
 }
 
 /** What a ledger that must be settled still owes, in words; empty: it balances to the packet. */

@@ -3,13 +3,18 @@
 // at run time, on the main thread.
 import { vxPrefix6 } from "./abi.gen.js";
 import type { DatapathPlan } from "xdp-socket";
+import { chooseDatapath, nothingKnown, type Choice, type Mode } from "../injector/datapath.js";
 import type { Allowlist, Delta } from "./allowlist/edit.js";
 import { sameTables } from "./allowlist/table.js";
 import type { AllowlistMatch, Config, StaticRule } from "./config/config.js";
 import { parseAddress, parseMac, parsePrefix, parseVniRange } from "./config/formats.js";
 
 /** What the packet path is made with once and for all: a change needs a restart. */
-export interface Datapath extends Omit<DatapathPlan, "insideIfindex" | "outsideIfindex" | "pinDirectory" | "workers"> {
+export interface Datapath extends Omit<
+  DatapathPlan,
+  "insideIfindex" | "outsideIfindex" | "pinDirectory" | "workers" | "datapath" | "insideAttach" | "outsideAttach"
+> {
+  datapath: Mode | "auto";
   inside: string;
   outside: string;
   bpffs: string;
@@ -28,7 +33,9 @@ export interface Plan {
 }
 
 export type Action =
-  | { do: "create"; datapath: Datapath }
+  | { do: "create"; datapath: Datapath; choice: Choice }
+  /** Whether the outside interface takes redirected frames. */
+  | { do: "tryOutside" }
   /** The kernel's tables are made anew and swapped in. */
   | { do: "setAllowlist"; allowlist: Allowlist | null }
   /** The kernel's tables are changed in place. */
@@ -51,7 +58,7 @@ export function planOf(config: Config, allowlist: Allowlist | null): Plan {
       inside: inside.interface,
       outside: outside.interface,
       bpffs: config.state.bpffs,
-      datapath: config.datapath === "auto" ? "xdp" : config.datapath,
+      datapath: config.datapath,
       encapsulation: vxlan === undefined ? "ethernet" : "vxlan",
       vxlanPort: vxlan?.port ?? 0,
       local: vxlan === undefined || vxlan.local === "any" ? null : parseAddress(vxlan.local),
@@ -104,11 +111,17 @@ function peerRecords(prefixes: readonly string[]): Uint8Array {
   return bytes;
 }
 
-/** Everything that leads from the running plan (null: nothing runs) to the wanted one, in order. */
-export function plan(old: Plan | null, wanted: Plan): Action[] {
+/** Everything that leads from the running plan (null: nothing runs) to the wanted one, in order. `choice`: for a start. */
+export function plan(
+  old: Plan | null,
+  wanted: Plan,
+  choice: Choice = chooseDatapath(wanted.datapath.datapath, nothingKnown),
+): Action[] {
   if (old === null) {
+    const trial: Action[] = choice.configured === "auto" && choice.mode === "xdp" ? [{ do: "tryOutside" }] : [];
     return [
-      { do: "create", datapath: wanted.datapath },
+      { do: "create", datapath: wanted.datapath, choice },
+      ...trial,
       { do: "setAllowlist", allowlist: wanted.allowlist },
       { do: "setRules", rules: wanted.rules },
       { do: "attach" },
@@ -161,6 +174,7 @@ export function after(now: Plan, action: Action): Plan {
     case "setLogLevel":
       return { ...now, logLevel: action.level };
     case "create":
+    case "tryOutside":
     case "attach":
     case "needsRestart":
       return now;
@@ -184,6 +198,7 @@ export function undo(old: Plan, action: Action): Action | null {
     case "setLogLevel":
       return { do: "setLogLevel", level: old.logLevel };
     case "create":
+    case "tryOutside":
     case "attach":
     case "needsRestart":
       return null;
@@ -206,6 +221,7 @@ export function describe(old: Plan, actions: readonly Action[]): string[] {
       case "needsRestart":
         return `only a restart changes ${action.keys.join(", ")}: left as before`;
       case "create":
+      case "tryOutside":
       case "attach":
         return action.do;
     }

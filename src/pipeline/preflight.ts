@@ -1,5 +1,5 @@
 // What must be true of this host before anything is touched: one sentence each when it is not. Called by the daemon at
-// start, on the main thread. Only looks; the kernel itself has the last word.
+// start, and src/doctor tells of the same beforehand; on the main thread. Only looks; the kernel itself has the last word.
 import { accessSync, constants, existsSync } from "node:fs";
 import { release } from "node:os";
 import { systemReason, VxpipeError } from "./errors.js";
@@ -10,9 +10,13 @@ import { missingCapabilities } from "./privileges.js";
 
 export const kernelMin = [6, 1] as const;
 
-export function checkKernel(version: string = release()): void {
+export function isKernelEnough(version: string): boolean {
   const [major = 0, minor = 0] = version.split(".").map((part) => Number.parseInt(part, 10));
-  if (major > kernelMin[0] || (major === kernelMin[0] && minor >= kernelMin[1])) return;
+  return major > kernelMin[0] || (major === kernelMin[0] && minor >= kernelMin[1]);
+}
+
+export function checkKernel(version: string = release()): void {
+  if (isKernelEnough(version)) return;
   throw new VxpipeError("KERNEL_TOO_OLD", `this is Linux ${version}; vxpipe needs ${kernelMin.join(".")} or newer`);
 }
 

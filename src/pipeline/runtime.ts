@@ -1,9 +1,11 @@
 // The running gateway as the control plane sees it: the plan in force, edits to it, its counters and its health. Made by
 // lifecycle.ts; asked by the API and the telemetry; everything on the main thread.
 import type { Snapshot } from "xdp-socket";
+import { chooseDatapath, nothingKnown, type Evidence } from "../injector/datapath.js";
 import type { Applier } from "./apply.js";
 import { systemReason, VxpipeError } from "./errors.js";
 import { isEventName, type EventLog } from "./events.js";
+import { bringUp, judgeFirst } from "./bring-up.js";
 import { readCounters, slotsBytes, type Reading } from "./observe.js";
 import { after, describe, plan, undo, type Action, type Plan } from "./plan.js";
 import { UnsavedEdits } from "./unsaved-edits.js";
@@ -12,7 +14,8 @@ import type { Pending } from "./write-file.js";
 import { Watchdog, type Stall } from "./watchdog.js";
 import { Watchers } from "./watchers.js";
 
-export type Phase = "starting" | "running" | "stopping" | "stopped";
+/** changing: another datapath takes the place of one that proved unfit. */
+export type Phase = "starting" | "running" | "changing" | "stopping" | "stopped";
 
 const unreportedAdvice =
   "the kernel does not report the fate of every redirected packet: tracing programs are left out on this host. " +
@@ -38,7 +41,14 @@ export class Runtime {
   /** Edits made at run time since the last load that are not in the files. */
   readonly unsaved = new UnsavedEdits();
   private settling = false;
+  private settled: Promise<void> = Promise.resolve();
   private warned = false;
+  private evidence: Evidence = nothingKnown;
+  /** Redirected packets have shown whether they are taken. */
+  private proven = false;
+  /** Nothing is brought up any more while somebody stops. */
+  rebuilt: Promise<void> = Promise.resolve();
+  private defect: unknown = null;
   readonly started = performance.now();
   readonly watchers: Watchers;
 
@@ -67,11 +77,22 @@ export class Runtime {
 
   /** Brings the first plan into effect. */
   async start(wanted: Plan): Promise<void> {
-    for (const action of plan(null, wanted)) await this.applier.apply(action);
+    this.evidence = await bringUp(this.applier, wanted, nothingKnown);
     this.wanted = wanted;
     this.phase = "running";
     this.watchers.setLogLevel(wanted.logLevel);
+    this.tellChoice();
     this.tick();
+  }
+
+  private tellChoice(): void {
+    const choice = chooseDatapath(this.plan.datapath.datapath, this.evidence);
+    this.applier.placement = { ...this.applier.placement, choice };
+    const { configured, mode, best, why, insideAttach, outsideAttach } = choice;
+    const fields = { mode, insideAttach, outsideAttach };
+    const generic = [insideAttach, outsideAttach].includes("generic") ? ", by generic XDP" : "";
+    if (!best) this.events.emit("datapath_degraded", `the datapath is ${mode}${generic}: ${why}`, fields);
+    else if (configured === "auto") this.events.emit("datapath_chosen", `the datapath is ${mode}: ${why}`, fields);
   }
 
   /** An edit: takes its turn, and sees the plan that the one before it left. `what` it was is told by a reload that
@@ -176,10 +197,14 @@ export class Runtime {
   tick(): Statistics {
     this.drainEvents();
     this.events.tick();
-    this.settle().catch((error: unknown) => this.events.emit("settle_failed", String(error)));
+    this.settled = this.settle().catch((error: unknown) => this.events.emit("settle_failed", String(error)));
     this.before = this.latest;
     this.latest = { reading: this.reading(), time: performance.now() };
-    if (this.phase === "running") this.watch(this.latest.reading.turns);
+    if (this.phase === "running") {
+      this.watch(this.latest.reading.turns);
+      this.watchFirst(this.latest.reading);
+    }
+    if (this.defect !== null) throw this.defect;
     return this.statistics(this.latest, this.before);
   }
 
@@ -195,6 +220,35 @@ export class Runtime {
         this.events.emit("worker_recovered", text, { worker, cpu });
       }
     }
+  }
+
+  /** A trial says what one frame met; the first packets say it of packets. */
+  private watchFirst({ fastPath }: Reading): void {
+    if (this.proven || this.applier.placement.choice.mode !== "xdp") return;
+    const redirect = judgeFirst(fastPath);
+    if (redirect === null) return;
+    this.proven = true;
+    if (redirect.able) return;
+    const auto = this.plan.datapath.datapath === "auto";
+    const next = auto ? "the datapath changes" : "with `datapath: auto` or `afxdp` a worker would send";
+    this.events.emit("redirect_refused", `${redirect.why}; ${next}`);
+    if (auto) this.rebuilt = this.rebuild({ ...this.evidence, redirect });
+  }
+
+  /** Another gateway in place of this one, which goes on with its counters. Edits wait meanwhile. */
+  private rebuild(evidence: Evidence): Promise<void> {
+    const next = this.turn.then(async () => {
+      if (this.phase !== "running") return;
+      this.phase = "changing";
+      await this.settled;
+      await this.applier.leave();
+      this.evidence = await bringUp(this.applier, this.plan, evidence);
+      this.watchdog.forget();
+      this.phase = "running";
+      this.tellChoice();
+    });
+    this.turn = next.catch((error: unknown) => (this.defect = error));
+    return this.turn.then(() => undefined);
   }
 
   /** Numbers of the workers that make no progress. */

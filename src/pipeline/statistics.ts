@@ -1,6 +1,6 @@
 // `vxpipe stats`, the live line and the final statistics as one value, made of two readings. Called once a second and for
 // every request, on the main thread. Pure.
-import type { DatapathPlan } from "xdp-socket";
+import type { Attach, Choice, Mode } from "../injector/datapath.js";
 import { counters, type CounterName, type DropReason } from "./abi.gen.js";
 import { workerSlot, type DirectionReading, type Reading } from "./observe.js";
 
@@ -27,7 +27,8 @@ export interface WorkerStats {
 }
 
 export interface Statistics {
-  datapath: { mode: DatapathPlan["datapath"]; attach: "native"; zeroCopy: boolean };
+  datapath: { mode: Mode; attach: Attach; zeroCopy: boolean };
+  choice: { configured: Choice["configured"]; best: boolean; why: string };
   uptimeSeconds: number;
   inside: DirectionStats;
   outside: DirectionStats;
@@ -47,13 +48,18 @@ export interface Timed {
 
 /** What runs, and where its workers do. */
 export interface Placement {
-  mode: DatapathPlan["datapath"];
+  choice: Choice;
   /** By the worker's number. */
   workerCpus: readonly number[];
 }
 
 /** Rates are those between the two readings. */
-export function statisticsOf(now: Timed, before: Timed, started: number, { mode, workerCpus }: Placement): Statistics {
+export function statisticsOf(
+  now: Timed,
+  before: Timed,
+  started: number,
+  { choice, workerCpus }: Placement,
+): Statistics {
   const seconds = Math.max((now.time - before.time) / 1000, 0.001);
   const { inside, outside } = now.reading;
   const rate = (of: (direction: DirectionReading) => number): number =>
@@ -61,7 +67,8 @@ export function statisticsOf(now: Timed, before: Timed, started: number, { mode,
   const forwarded = inside.counts.forwarded + outside.counts.forwarded;
   const dropped = inside.droppedTotal + outside.droppedTotal;
   return {
-    datapath: { mode, attach: "native", zeroCopy: false },
+    datapath: { mode: choice.mode, attach: attachOf(choice), zeroCopy: false },
+    choice: { configured: choice.configured, best: choice.best, why: choice.why },
     uptimeSeconds: Math.round((now.time - started) / 100) / 10,
     inside: directionStats(inside),
     outside: directionStats(outside),
@@ -77,6 +84,10 @@ export function statisticsOf(now: Timed, before: Timed, started: number, { mode,
     },
     successRate: forwarded + dropped === 0 ? 1 : forwarded / (forwarded + dropped),
   };
+}
+
+function attachOf({ insideAttach, outsideAttach }: Choice): Attach {
+  return insideAttach === "native" ? outsideAttach : insideAttach;
 }
 
 function bytesOut({ counts }: DirectionReading): number {

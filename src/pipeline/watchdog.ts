@@ -41,6 +41,11 @@ export class Watchdog {
     });
   }
 
+  /** Other workers from now on. */
+  forget(): void {
+    this.still.clear();
+  }
+
   stalled(): Stall[] {
     return [...this.still.values()].filter(({ readings }) => readings >= readingsMax);
   }

@@ -102,8 +102,13 @@ function packetMetrics(runtime: Runtime, read: () => Reading, counter: Define, g
 function stateMetrics(runtime: Runtime, version: string, gauge: Define): void {
   gauge("cgnat_nat_sessions_active", "NAT sessions", [], () => [{ labels: {}, value: 0 }]);
   gauge("cgnat_port_pool_utilization", "Ports of a public address in use, 0 to 1", ["address"], () => []);
-  gauge("vxpipe_info", "Always 1; what runs here", ["version", "datapath"], () => [
-    { labels: { version, datapath: runtime.applier.placement.mode }, value: 1 },
+  gauge("vxpipe_info", "Always 1; what runs here", ["version", "datapath", "configured", "attach"], () => {
+    const { datapath, choice } = runtime.stats();
+    const labels = { version, datapath: datapath.mode, configured: choice.configured, attach: datapath.attach };
+    return [{ labels, value: 1 }];
+  });
+  gauge("vxpipe_datapath_degraded", "1 when the datapath, or how it is attached, is less than the best", [], () => [
+    { labels: {}, value: runtime.applier.placement.choice.best ? 0 : 1 },
   ]);
   gauge("vxpipe_ready", "1 when packets can flow", [], () => [
     { labels: {}, value: runtime.missing().length === 0 ? 1 : 0 },

@@ -20,8 +20,10 @@ export function statisticsText(stats: Statistics): string {
   const drops = Object.keys(inside.dropped) as (keyof DirectionStats["dropped"])[];
   const seen = drops.filter((reason) => inside.dropped[reason] + outside.dropped[reason] > 0);
   const { mode, attach } = stats.datapath;
+  const { configured, best, why } = stats.choice;
   return [
-    `datapath ${mode}, attached ${attach}, up ${stats.uptimeSeconds.toFixed(1)} s`,
+    `datapath ${mode}${configured === "auto" ? " (auto)" : ""}, attached ${attach}, up ${stats.uptimeSeconds.toFixed(1)} s`,
+    ...(best ? [] : [`less than the best: ${why}`]),
     `rates: in ${count(rates.receivedPps)}pps ${bits(rates.receivedBps)}, out ${count(rates.forwardedPps)}pps ${bits(rates.forwardedBps)}, drop ${count(rates.droppedPps)}pps`,
     `success rate ${(stats.successRate * 100).toFixed(3)} %, frames originated ${whole(stats.originated)}, extra fragments ${whole(stats.fragmentsExtra)}`,
     "",

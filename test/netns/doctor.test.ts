@@ -44,7 +44,7 @@ describe("vxpipe doctor", ROOT_ONLY, () => {
   const said = ({ findings }: Report, subject: string, topic: string): Finding | undefined =>
     findings.find((finding) => finding.subject === subject && finding.topic === topic);
 
-  test("finds a veth fit, and its far end, which it cannot see, worth a look", async () => {
+  test("finds a veth fit inside, and knows that its far end, which it cannot see, takes no redirected frames", async () => {
     const report = await doctor("in0");
     assert.deepEqual(
       report.interfaces.map(({ name, driver }) => [name, driver]),
@@ -52,8 +52,16 @@ describe("vxpipe doctor", ROOT_ONLY, () => {
     );
     const problems = report.findings.filter(({ subject, level }) => subject === "in0" && level === "problem");
     assert.deepEqual(problems, []);
-    assert.equal(said(report, "in0", "far end")?.level, "note");
-    assert.equal(report.datapath.auto, "xdp");
+    assert.match(said(report, "in0", "far end")?.message ?? "", /in another network namespace and has neither$/);
+    assert.match(
+      said(report, "in0", "datapath")?.message ?? "",
+      /^auto is xdp with it inside, afxdp with it outside; /,
+    );
+    assert.equal(report.datapath.auto, "afxdp");
+    await bed.exec("source", "ethtool", ["-K", "src0", "gro", "on"]);
+    const better = await doctor("in0");
+    assert.deepEqual([said(better, "in0", "datapath")?.level, better.datapath.auto], ["ok", "xdp"]);
+    await bed.exec("source", "ethtool", ["-K", "src0", "gro", "off"]);
   });
 
   test("without a name looks at every interface that is up", async () => {

@@ -69,7 +69,7 @@ function exact4(gateway: SimulatedGateway): number[] {
 
 test("the gateway is filled before it is attached", async (t) => {
   const { gateway } = await running(t);
-  assert.deepEqual(gateway.calls, ["setAllowlist", "setRules", "attach"]);
+  assert.deepEqual(gateway.calls, ["tryOutside", "setAllowlist", "setRules", "attach"]);
 });
 
 test("added addresses reach the packet path before the answer", async (t) => {

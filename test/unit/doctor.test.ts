@@ -231,22 +231,39 @@ test("a short ring and an exceeded allowance are notes", () => {
   assert.deepEqual(told(findings, "note"), ["receive ring", "allowance"]);
 });
 
-test("what xdp-loader says of an interface goes before what its driver is known for", () => {
+test("what the driver says goes before what it is known for, and its no to redirected frames counts with a program", () => {
   const refused = { ...ena, xdpFeatures: { BASIC: false, NDO_XMIT: false } };
   assert.equal(of(refused, "driver").level, "problem");
-  assert.match(adviseDatapath([refused]).why, /ens5 cannot, and no datapath starts there/);
+  assert.deepEqual([adviseDatapath([refused]).auto, of(refused, "datapath").level], ["afxdp", "note"]);
+  assert.match(
+    of(refused, "datapath").message,
+    /^auto is afxdp by generic XDP with it inside or outside; .*ena of ens5 has no native XDP$/,
+  );
   // Without a program a "no" may become a "yes" with one.
   const bare = { ...ena, xdpFeatures: { BASIC: true, NDO_XMIT: false } };
   assert.equal(of(bare, "driver").level, "ok");
+  assert.match(of(bare, "datapath").message, /^auto is xdp .*the start tries it$/);
   const oneWay = { ...bare, xdp: { mode: "native", id: 7, name: "vx_egress" } as const };
   assert.equal(of(oneWay, "driver").level, "note");
-  assert.match(adviseDatapath([oneWay]).why, /choose afxdp/);
+  assert.match(of(oneWay, "datapath").message, /^auto is xdp with it inside, afxdp with it outside; /);
+  assert.match(adviseDatapath([oneWay]).why, /XDP cannot: ens5 takes no redirected frames$/);
   assert.equal(of({ ...ena, driver: "dummy" }, "driver").level, "problem");
 });
 
-test("auto is xdp, and the other datapaths are named with what they are for", () => {
-  const { auto, others } = adviseDatapath([ena, veth]);
-  assert.deepEqual([auto, others.map(({ name }) => name)], ["xdp", ["afxdp", "ringbuf"]]);
+test("what a veth says of redirected frames is final, without a program too", () => {
+  const says = (xmit: boolean): InterfaceFacts => ({ ...veth, xdpFeatures: { BASIC: true, NDO_XMIT: xmit } });
+  assert.match(of(says(false), "datapath").message, /afxdp with it outside/);
+  assert.match(of(says(false), "far end").message, /has neither$/);
+  assert.deepEqual([of(says(true), "datapath").level, of(says(true), "far end").level], ["ok", "ok"]);
+});
+
+test("auto is xdp with what can do it, and the other datapaths are named with what they are for", () => {
+  const says = (xmit: boolean): InterfaceFacts => ({ ...veth, xdpFeatures: { BASIC: true, NDO_XMIT: xmit } });
+  const advice = adviseDatapath([says(false), says(true)]);
+  assert.deepEqual([advice.auto, advice.others.map(({ name }) => name)], ["xdp", ["afxdp", "ringbuf"]]);
+  assert.doesNotMatch(advice.why, /the start tries/);
+  assert.equal(adviseDatapath([says(false)]).auto, "afxdp");
+  assert.match(adviseDatapath([veth]).why, /the start tries$/);
 });
 
 test("a host that lacks what vxpipe needs has a problem for each", () => {
@@ -294,10 +311,8 @@ test("what tools print is understood, and what they do not know is null", () => 
   assert.deepEqual(parse.allowanceExceededOf("     tx_timeout: 0\n     pps_allowance_exceeded: 12\n"), {
     pps_allowance_exceeded: 12,
   });
-  assert.deepEqual(parse.xdpFeaturesOf("NETDEV_XDP_ACT_BASIC:\t\tyes\nNETDEV_XDP_ACT_NDO_XMIT:\tno\n"), {
-    BASIC: true,
-    NDO_XMIT: false,
-  });
+  assert.deepEqual(parse.xdpFeaturesOf(3), { BASIC: true, REDIRECT: true, NDO_XMIT: false, XSK_ZEROCOPY: false });
+  assert.equal(parse.xdpFeaturesOf(null), null);
   assert.equal(parse.memlockOf("Max locked memory         8388608              8388608              bytes\n"), 8 << 20);
 });
 
@@ -306,7 +321,7 @@ test("without any tool, facts are those of /proc and /sys, and the tools are nam
   const facts = await collectInterface(tools, "lo");
   assert.deepEqual([facts.name, facts.driver, facts.channels], ["lo", null, null]);
   assert.ok(facts.mtu > 0);
-  assert.deepEqual(collectHost(tools).missingTools.sort(), ["bpftool", "ethtool", "ip", "xdp-loader"]);
+  assert.deepEqual(collectHost(tools).missingTools.sort(), ["bpftool", "ethtool", "ip"]);
   await assert.rejects(collectInterface(tools, "nowhere0"), { code: "INTERFACE_UNKNOWN" });
 });
 

@@ -12,6 +12,7 @@ import {
   vxSlot,
   type CounterName,
 } from "../../src/pipeline/abi.gen.js";
+import { chooseDatapath, nothingKnown } from "../../src/injector/datapath.js";
 import { ledgerFaults, readCounters, slotsBytes, workerSlot } from "../../src/pipeline/observe.js";
 import { statisticsOf } from "../../src/pipeline/statistics.js";
 import { liveText } from "../../src/telemetry/live-line.js";
@@ -103,7 +104,7 @@ test("statistics list every drop reason and the worker before the CPUs, with rat
   const memory = new Memory().add(1, "inside", "received", 3000).add(1, "inside", "received_bytes", 300000);
   memory.add(1, "inside", "forwarded", 2000).add(1, "inside", "notAllowed", 1000);
   const stats = statisticsOf({ reading: readCounters(memory.bytes), time: 3000 }, before, 0, {
-    mode: "afxdp",
+    choice: chooseDatapath("afxdp", nothingKnown),
     workerCpus: [7],
   });
   assert.deepEqual(
@@ -122,7 +123,10 @@ test("statistics list every drop reason and the worker before the CPUs, with rat
 
 test("an idle gateway has a success rate of 1, not NaN", () => {
   const idle = { reading: readCounters(new Memory().bytes), time: 0 };
-  assert.equal(statisticsOf(idle, idle, 0, { mode: "xdp", workerCpus: [0] }).successRate, 1);
+  assert.equal(
+    statisticsOf(idle, idle, 0, { choice: chooseDatapath("xdp", nothingKnown), workerCpus: [0] }).successRate,
+    1,
+  );
 });
 
 test("numbers round to three digits and never to 1000", () => {

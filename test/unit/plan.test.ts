@@ -19,6 +19,10 @@ const rules = (target: string): string => `nat: { destination: [{ protocol: udp,
 test("from nothing: the gateway is filled before it is attached", () => {
   assert.deepEqual(
     plan(null, planFrom("")).map((action) => action.do),
+    ["create", "tryOutside", "setAllowlist", "setRules", "attach"],
+  );
+  assert.deepEqual(
+    plan(null, planFrom("datapath: xdp\n")).map((action) => action.do),
     ["create", "setAllowlist", "setRules", "attach"],
   );
 });

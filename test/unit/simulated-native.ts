@@ -1,7 +1,7 @@
 // The addon's seam, kept in memory: for tests of what stands above it, without a kernel.
 import assert from "node:assert/strict";
 import { setImmediate } from "node:timers/promises";
-import type { Attached, CompiledAllowlist, DatapathPlan, NativeEvent, Snapshot } from "xdp-socket";
+import type { Attached, CompiledAllowlist, DatapathPlan, NativeEvent, Snapshot, Trial } from "xdp-socket";
 import { empty, shapes, sortTable, tableNames } from "../../src/pipeline/allowlist/table.js";
 import type { Native } from "../../src/pipeline/native.js";
 import { slotsBytes } from "../../src/pipeline/observe.js";
@@ -20,6 +20,9 @@ export class SimulatedGateway {
   samples: Uint8Array[] = [];
   /** How many samples of a reason were asked for, each time. */
   sampled: number[] = [];
+  /** Of attach. */
+  refusal: Error | null = null;
+  trial: Trial = { able: true, found: "the driver took a redirected frame", frames: 1 };
   state: Snapshot = {
     insideCarrier: true,
     outsideCarrier: true,
@@ -64,10 +67,16 @@ export class SimulatedGateway {
     if (this.failing.delete("setFilters")) throw nativeError("MAP_FAILED");
   }
 
+  tryOutside(): Promise<Trial> {
+    this.calls.push("tryOutside");
+    return Promise.resolve(this.trial);
+  }
+
   attach(): Attached {
     this.calls.push("attach");
+    if (this.refusal !== null) throw this.refusal;
     this.state.attached = true;
-    return { attach: "native", tookOver: false, crashLost: [0, 0] };
+    return { tookOver: false, crashLost: [0, 0] };
   }
 
   drainEvents(): NativeEvent[] {
@@ -137,13 +146,15 @@ export interface Simulation {
   gateways: SimulatedGateway[];
 }
 
-export function simulate(): Simulation {
+/** `prepare` may make a gateway refuse. */
+export function simulate(prepare: (gateway: SimulatedGateway) => void = () => undefined): Simulation {
   const gateways: SimulatedGateway[] = [];
   const native = {
     Gateway: class extends SimulatedGateway {
       constructor(plan: DatapathPlan) {
         super(plan);
         gateways.push(this);
+        prepare(this);
       }
     },
     interfaceFacts: (name: string) => {

@@ -16,6 +16,7 @@ function direction(): DirectionStats {
 function quiet(uptimeSeconds: number): Statistics {
   return {
     datapath: { mode: "xdp", attach: "native", zeroCopy: false },
+    choice: { configured: "xdp", best: true, why: "the configuration says so" },
     uptimeSeconds,
     inside: direction(),
     outside: direction(),

@@ -39,4 +39,6 @@ test("each worker is seen for itself", () => {
     changes.map(({ id, cpu, stalled }) => [id, cpu, stalled]),
     [[1, 6, true]],
   );
+  watchdog.forget();
+  assert.deepEqual([watchdog.stalled(), look(watchdog, 1, 8, 0)], [[], []]);
 });

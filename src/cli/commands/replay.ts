@@ -1,5 +1,6 @@
 // `vxpipe replay`: a capture through the packet path, without root, daemon or interfaces. What is deterministic stays so:
 // the packets' times are the only clock. Main thread; packets stay in the addon, on a thread of libuv's pool.
+import { chooseDatapath, nothingKnown } from "../../injector/datapath.js";
 import { writeFileSync } from "node:fs";
 import { AllowlistLoader } from "../../pipeline/allowlist/load.js";
 import { systemReason, VxpipeError } from "../../pipeline/errors.js";
@@ -64,7 +65,7 @@ function replayStatistics(counters: ArrayBuffer, seconds: number): ReplayStatist
   const now = { reading: readCounters(counters), time: seconds * 1000 };
   // Packets of one moment have no rate.
   const start = seconds === 0 ? now : { reading: readCounters(new ArrayBuffer(slotsBytes)), time: 0 };
-  const live = statisticsOf(now, start, 0, { mode: "xdp", workerCpus: [0] });
+  const live = statisticsOf(now, start, 0, { choice: chooseDatapath("xdp", nothingKnown), workerCpus: [0] });
   return { ...live, datapath: { mode: "replay", attach: null, zeroCopy: false }, workers: [] };
 }
 

@@ -246,7 +246,7 @@ export const schema = {
       default: "auto",
       description:
         "What sends: xdp = XDP itself, a worker only what XDP cannot; afxdp, ringbuf = the worker sends everything, " +
-        "fed by AF_XDP sockets or BPF ring buffers. auto: xdp.",
+        "fed by AF_XDP sockets or BPF ring buffers. auto: the best that a trial shows to work, in this order.",
       enum: ["auto", "xdp", "afxdp", "ringbuf"],
     },
     workers,

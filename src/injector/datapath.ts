@@ -1,0 +1,82 @@
+// Which datapath runs, and how its programs are attached: what the configuration wants, held against what is known of the
+// two interfaces. The daemon learns by trying, one attempt after another (src/pipeline/bring-up.ts); `vxpipe doctor` by
+// looking (src/doctor). Both ask here. Pure.
+//
+// xdp is best: a packet stays on the CPU that received it. It needs native XDP on both sides, for generic XDP loses
+// redirected packets without telling, and an outside driver that takes redirected frames. A worker needs neither: generic
+// XDP hands over to it, by sockets or by ring buffers, whose every refusal is counted.
+import type { DatapathPlan } from "xdp-socket";
+
+export type Mode = DatapathPlan["datapath"];
+export type Attach = DatapathPlan["insideAttach"];
+
+export interface Ability {
+  able: boolean;
+  /** How it is known, as part of a sentence. */
+  why: string;
+}
+
+/** Null: not known, and so to be tried. */
+export interface Evidence {
+  /** Native XDP on the interface. */
+  insideNative: Ability | null;
+  outsideNative: Ability | null;
+  /** The outside interface takes redirected frames. */
+  redirect: Ability | null;
+  /** AF_XDP sockets can be bound to the inside interface's queues. */
+  sockets: Ability | null;
+}
+
+export const nothingKnown: Evidence = { insideNative: null, outsideNative: null, redirect: null, sockets: null };
+
+export interface Choice {
+  configured: Mode | "auto";
+  mode: Mode;
+  insideAttach: Attach;
+  outsideAttach: Attach;
+  /** Nothing better exists, or it was wanted so. */
+  best: boolean;
+  why: string;
+}
+
+export function chooseDatapath(configured: Mode | "auto", evidence: Evidence): Choice {
+  const against = againstXdp(evidence);
+  const noSockets = reasonAgainst(evidence.sockets);
+  const mode =
+    configured !== "auto" ? configured : against.length === 0 ? "xdp" : noSockets === null ? "afxdp" : "ringbuf";
+  // Where xdp itself is wanted generic XDP is no way out: the attempt to attach says so.
+  const attachOf = (native: Ability | null): Attach =>
+    mode !== "xdp" && native?.able === false ? "generic" : "native";
+  const insideAttach = attachOf(evidence.insideNative);
+  const outsideAttach = attachOf(evidence.outsideNative);
+  const generic = insideAttach === "generic" || outsideAttach === "generic";
+  const best = !generic && (configured !== "auto" || mode === "xdp");
+  return { configured, mode, insideAttach, outsideAttach, best, why: whyOf(configured, mode, evidence) };
+}
+
+function againstXdp({ insideNative, outsideNative, redirect }: Evidence): string[] {
+  return [...new Set([insideNative, outsideNative, redirect].flatMap((ability) => reasonAgainst(ability) ?? []))];
+}
+
+function reasonAgainst(ability: Ability | null): string | null {
+  return ability?.able === false ? ability.why : null;
+}
+
+function whyOf(configured: Mode | "auto", mode: Mode, evidence: Evidence): string {
+  const against = againstXdp(evidence);
+  if (configured === "auto" && mode === "xdp") {
+    const seen = evidence.redirect?.able === true ? `: ${evidence.redirect.why}` : "";
+    return `XDP redirects, and a packet stays on the CPU that received it${seen}`;
+  }
+  const native = [evidence.insideNative, evidence.outsideNative].flatMap((ability) => reasonAgainst(ability) ?? []);
+  if (configured !== "auto") return [`the configuration says so`, ...native].join("; ");
+  const sockets = mode === "ringbuf" ? (reasonAgainst(evidence.sockets) ?? "") : "";
+  const fed = mode === "afxdp" ? "fed by AF_XDP sockets" : `fed by ring buffers, for ${sockets}`;
+  return `workers send, ${fed}; XDP cannot: ${against.join("; ")}`;
+}
+
+/** Whether another attempt would be the same. */
+export function sameChoice(one: Choice, other: Choice): boolean {
+  const { mode, insideAttach, outsideAttach } = one;
+  return mode === other.mode && insideAttach === other.insideAttach && outsideAttach === other.outsideAttach;
+}
