@@ -40,7 +40,7 @@ class Daemon {
 
   static async start(t: TestContext): Promise<Daemon> {
     const { config } = checkConfig(
-      Buffer.from("inside: { interface: in0, vxlan: {} }\noutside: { interface: out0 }\n"),
+      Buffer.from("inside: { interface: in0, vxlan: {} }\noutside: { interface: out0 }\ndatapath: xdp\n"),
       "x",
     );
     assert.ok(config !== null);
