@@ -89,6 +89,42 @@ test("every wrong entry of a JSON file is reported with line and column", () => 
   ]);
 });
 
+test("a column counts characters, not bytes", () => {
+  assert.deepEqual(problems('{"a": "äöü€", "flat_ip_list": ["x"]}'), ['1:33: "x" is not an IP address or prefix']);
+  assert.deepEqual(problems('{"flat_ip_list": ["é", "é"]}'), [
+    '1:20: "é" is not an IP address or prefix',
+    '1:25: "é" is not an IP address or prefix',
+  ]);
+});
+
+test("a list that stands in its file twice is reported, for only one of them could count", () => {
+  assert.deepEqual(problems('{"flat_ip_list": [],\n "flat_ip_list": ["192.0.2.1"]}'), [
+    "2:2: the key flat_ip_list is here twice",
+  ]);
+});
+
+test("a prefix whose slash is escaped, as some writers do, is a prefix", () => {
+  assert.deepEqual([...texts(compiled('{"flat_ip_list": ["10.0.0.0\\/8"]}').entries)], ["10.0.0.0/8"]);
+});
+
+test("with skipInvalid wrong entries are left out and reported, but a file that is no list is not taken", () => {
+  const read = (text: string): ReturnType<typeof compileAllowlist> =>
+    compileAllowlist(Buffer.from(text), "list", { skipInvalid: true });
+  const result = read("192.0.2.1\nnonsense\n192.0.2.1\n192.0.2.0/24\n");
+  assert.ok(result.ok);
+  const { entries, skipped, skippedCount, duplicates, covered } = result.value;
+  assert.deepEqual([...texts(entries)], ["192.0.2.1", "192.0.2.0/24"]);
+  assert.deepEqual([skipped.map(({ line }) => line), skippedCount, duplicates, covered], [[2], 1, 1, 1]);
+  for (const text of ["{}", '{"flat_ip_list": ["192.0.2.1"', '{"organizations": [7]}']) assert.ok(!read(text).ok, text);
+});
+
+test("of very many wrong entries all are counted", () => {
+  const result = compileAllowlist(Buffer.from("x\n".repeat(10_500)), "list");
+  assert.ok(!result.ok);
+  assert.equal(result.count, 10_500);
+  assert.deepEqual([result.problems.length, result.problems.at(-1)?.message], [10_001, "and 500 more are wrong"]);
+});
+
 test("JSON that ends early is reported where it ends", () => {
   assert.deepEqual(problems('{"flat_ip_list": [\n"192.0.2.1",'), ["2:13: the JSON text ends too early"]);
 });

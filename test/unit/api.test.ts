@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import { fastify, type FastifyInstance, type InjectOptions } from "fastify";
+import { progressText } from "../../src/cli/progress.js";
 import { Imports } from "../../src/api/import-progress.js";
 import { addRoutes } from "../../src/api/routes.js";
 import { vxCounters, vxSlot } from "../../src/pipeline/abi.gen.js";
@@ -145,6 +146,37 @@ test("an import replaces the list, a dry run does not", async (t) => {
   assert.equal(status, 400);
   assert.deepEqual((body as { error: { problems: unknown[] } }).error.problems, [
     { file: "list.txt", line: 2, column: 1, message: '"x" is not an IP address or prefix' },
+  ]);
+});
+
+test("an import says how far it is, under the name it was given, until it is over", async (t) => {
+  const { gateway, ask } = await running(t);
+  const { setAllowlist } = gateway;
+  let during: unknown = null;
+  gateway.setAllowlist = async (list) => {
+    [, during] = await ask({ url: "/api/v1/allowlist/imports" });
+    await setAllowlist.call(gateway, list);
+  };
+  const [status] = await ask({
+    method: "PUT",
+    url: "/api/v1/allowlist?name=x&id=mine",
+    headers: { "content-type": "application/octet-stream" },
+    payload: "192.0.2.1\n192.0.2.2\n",
+  });
+  assert.equal(status, 200);
+  assert.deepEqual(during, { imports: [{ id: "mine", phase: "filling", done: 0, total: 2 }] });
+  assert.deepEqual(await ask({ url: "/api/v1/allowlist/imports" }), [200, { imports: [] }]);
+  const sentences = [
+    { phase: "receiving", done: 512, total: 1024 },
+    { phase: "reading", done: 0, total: 0 },
+    { phase: "comparing", done: 0, total: 1_000_000 },
+    { phase: "filling", done: 0, total: 1_000_000 },
+  ] as const;
+  assert.deepEqual(sentences.map(progressText), [
+    "receiving 1,024 bytes: 50 %",
+    "reading 0 bytes: 100 %",
+    "comparing 1,000,000 entries with the list in force",
+    "filling the kernel's tables with 1,000,000 entries",
   ]);
 });
 

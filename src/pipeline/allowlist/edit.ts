@@ -134,14 +134,13 @@ function edited(list: Allowlist, given: readonly Entry[], present: boolean): All
   }
   const entries = splice(list.entries, cuts);
   const { compiled, added, removed } = recompile(list.compiled, entries, outermost(changed));
-  const small = added !== null && removed !== null && countOf(added) + countOf(removed) <= deltaRecordsMax;
   return {
     entries,
     compiled,
     count: countOf(entries),
     owners: list.owners === null ? null : { ...list.owners, of: spliceOwners(list.owners, cuts) },
     id: Symbol("edited"),
-    delta: small ? { from: list.id, added, removed } : null,
+    delta: added === null || removed === null ? null : { from: list.id, added, removed },
   };
 }
 
