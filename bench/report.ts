@@ -4,6 +4,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { cpus, release } from "node:os";
 
 import type { Rung } from "./ladder.js";
+import type { EngineResult } from "./engine.js";
 import { type LatencySample, median, type Sample } from "./measure.js";
 
 const PEER = "kernel-conntrack";
@@ -35,6 +36,7 @@ export interface Results {
   ladder: Rung[];
   /** CPU time the daemon takes without traffic, percent of one core; null: not measured. */
   idleCpuPercent: number | null;
+  engine: EngineResult;
 }
 
 export interface Measured {
@@ -45,6 +47,7 @@ export interface Measured {
   kpps: number;
   ladder: Rung[];
   idle: number | null;
+  engine: EngineResult;
 }
 
 const round = (value: number, digits: number): number => Number(value.toFixed(digits));
@@ -112,7 +115,7 @@ export function summarize(measured: Measured): Results {
     },
   }));
   const idleCpuPercent = measured.idle === null ? null : round(measured.idle * 100, 2);
-  return { host: measured.host, date: measured.date, rows, latency, ladder, idleCpuPercent };
+  return { host: measured.host, date: measured.date, rows, latency, ladder, idleCpuPercent, engine: measured.engine };
 }
 
 /** A table in Markdown, columns aligned so that it reads in a terminal too. */
@@ -193,6 +196,20 @@ function idleLine(results: Results): string {
     : `The daemon without traffic takes ${results.idleCpuPercent} % of one core.`;
 }
 
+function engineTable(engine: EngineResult): string {
+  const million = (value: number): string => (value / 1e6).toFixed(2);
+  return [
+    "| | reached | goal |",
+    "| --- | ---: | ---: |",
+    `| packets of ${million(engine.sessions)} M sessions at random, M/s | ${engine.hitMpps} | 10 |`,
+    `| of them from inside, M/s | ${engine.outMpps} | |`,
+    `| of them from outside, M/s | ${engine.inMpps} | |`,
+    `| sessions created and expired, M/s | ${million(engine.createsPerSecond)} | 1 |`,
+    `| memory a session, all-in, bytes | ${engine.bytesPerSession} | 192 |`,
+    `| until 10 M sessions are ready, s | ${engine.readySeconds} | 3 |`,
+  ].join("\n");
+}
+
 /** Replaces what stands between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->`. */
 export function replaceSections(text: string, sections: Record<string, string>): string {
   let result = text;
@@ -214,6 +231,7 @@ export function writeTables(results: Results, document: string): string {
     latency: latencyTable(results),
     ladder: results.ladder.length > 0 ? ladderTable(results) : "Not measured.",
     idle: idleLine(results),
+    engine: engineTable(results.engine),
   };
   writeFileSync(document, replaceSections(readFileSync(document, "utf8"), sections));
   return `${Object.values(sections).join("\n\n")}\n`;

@@ -11,6 +11,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 
 import { ROOT, sleep } from "../test/bed/command.js";
+import { measureEngine } from "./engine.js";
 import { BareGateway, ClassicGateway, type Gateway, KernelGateway, ProductGateway } from "./gateways.js";
 import { Ladder } from "./ladder.js";
 import { type LatencySample, type LoadShape, loadName, measureLatency, measureLoad, type Sample } from "./measure.js";
@@ -102,6 +103,7 @@ async function main(): Promise<void> {
   const gateways: Gateway[] = [...conntrack, ...stateless, forward[0], classic, bare, ...ours];
   const series = gateways.flatMap((gateway) => SHAPES.map((shape): Series => ({ gateway, shape, samples: [] })));
   const latency = new Map<string, LatencySample[]>();
+  const engine = await measureEngine();
   const ladder = product ? await Ladder.make(product) : null;
   try {
     for (let round = 0; round < repeats; round++) {
@@ -126,6 +128,7 @@ async function main(): Promise<void> {
       kpps: LATENCY_KPPS,
       ladder: ladder?.result() ?? [],
       idle,
+      engine,
     });
     writeFileSync(join(ROOT, "bench/results.json"), `${JSON.stringify(results, null, 2)}\n`);
     process.stdout.write(writeTables(results, join(ROOT, "docs/PERFORMANCE.md")));

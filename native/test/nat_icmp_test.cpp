@@ -197,10 +197,28 @@ TEST(Icmp, AnErrorAboutNoMappingIsDropped)
 
 TEST(Icmp, AnErrorThatQuotesWhatItsAddresseeDidNotSendIsDropped)
 {
-	Nat nat(addresses(2));
-	const Bytes sent = nat.inside(udp(endpoint(kA), endpoint(kR1), 40)).packet;
+	// Two hosts have the same ports of two addresses: only the address tells them apart.
+	Scene scene = addresses(2);
+	scene.pools.block_size = 64;
+	scene.pools.pools[0].first_port = 8192;
+	scene.pools.pools[0].last_port = 8192 + 63;
+	Nat nat(scene);
+	Bytes sent;
+	for (uint16_t i = 0; i < 64; i++) {
+		sent = nat.inside(udp({address("10.0.0.5"), static_cast<uint16_t>(3000 + i)}, endpoint(kR1))).packet;
+		nat.inside(udp({address("10.0.0.6"), static_cast<uint16_t>(3000 + i)}, endpoint(kR1)));
+	}
 	const uint32_t other = source_of(sent) == address("203.0.113.1") ? address("203.0.113.2") : address("203.0.113.1");
+	EXPECT_TRUE(nat.outside(icmp_error(address(kRouter), source_of(sent), 3, 1, sent, 28)).sent(Side::inside));
 	EXPECT_EQ(nat.outside(icmp_error(address(kRouter), other, 3, 1, sent, 28)).verdict.reason, VX_DROP_no_session);
+}
+
+TEST(Icmp, AnErrorFromInsideToSomebodyElseThanItQuotesIsDropped)
+{
+	Nat nat(one_address());
+	const Endpoint mapped = nat.open_udp(kA, kR1);
+	const Bytes received = nat.outside(udp(endpoint(kR1), mapped)).packet;
+	EXPECT_EQ(nat.refusal(icmp_error(address("10.0.0.5"), remote(kR2), 3, 3, received)), VX_DROP_no_session);
 }
 
 TEST(Icmp, AnErrorCutShortIsDropped)

@@ -292,10 +292,15 @@ TEST(Pool, ABlockWhoseReleaseWaitedServesItsSubscriberAgain)
 	nat.advance(430);
 	const Endpoint again = nat.open_udp(kA, kR1);
 	EXPECT_EQ(first.port / 128, again.port / 128);
+	nat.advance(430);  // free a second time, and still nobody has read
+	EXPECT_EQ(nat.open_udp(kA, kR1).port / 128, again.port / 128);
 	nat.records();
 	nat.advance(10);
-	EXPECT_TRUE(nat.outside(udp(endpoint(kR1), again)).sent(Side::inside));
+	EXPECT_TRUE(nat.outside(udp(endpoint(kR1), nat.open_udp(kA, kR1))).sent(Side::inside));
 	EXPECT_TRUE(nat.records().empty());
+	nat.advance(430);
+	EXPECT_EQ(nat.records().size(), 1u);
+	EXPECT_EQ(nat.blocks().free_blocks(0), 8u);
 }
 
 Scene forwarded()

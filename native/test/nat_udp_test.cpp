@@ -189,6 +189,17 @@ TEST(Udp, AddressAndPortDependentFilteringAdmitsOnlyWhoWasSpokenTo)
 	EXPECT_EQ(nat.outside(udp(endpoint(kR2), mapped)).verdict.reason, VX_DROP_filtered);
 }
 
+TEST(Udp, ARemoteIsAdmittedByOneOfTwoPublicPortsThatTheHostCouldNotTellApart)
+{
+	Scene scene = filtering(Filtering::endpoint_independent);
+	scene.config.mapping = Mapping::address_and_port_dependent;
+	Nat nat(scene);
+	const Endpoint first = nat.open_udp(kA, kR1), second = nat.open_udp(kA, kR2);
+	EXPECT_TRUE(nat.outside(udp(endpoint("192.0.2.66:9"), first)).sent(Side::inside));
+	EXPECT_EQ(nat.outside(udp(endpoint("192.0.2.66:9"), second)).verdict.reason, VX_DROP_filtered);
+	EXPECT_EQ(nat.open_udp(kA, "192.0.2.66:9"), first) << "the answer leaves by the port it came to";
+}
+
 TEST(Udp, AHairpinnedPacketArrivesFromThePublicEndpointOfItsSender)
 {
 	Nat nat(filtering(Filtering::endpoint_independent));
@@ -239,6 +250,7 @@ TEST(Udp, APoolAddressAsSourceIsForgedOnEitherSide)
 	const Endpoint a = nat.open_udp(kA, kR1);
 	EXPECT_EQ(nat.refusal(udp(endpoint("203.0.113.1:80"), endpoint(kR1))), VX_DROP_filtered);
 	EXPECT_EQ(nat.outside(udp(endpoint("203.0.113.1:80"), a)).verdict.reason, VX_DROP_filtered);
+	EXPECT_EQ(nat.sessions(), 1u);
 	const Endpoint b = nat.open_udp(kB, kR1);
 	nat.inside(udp(endpoint(kA), b));
 	EXPECT_EQ(nat.outside(udp(a, b)).verdict.reason, VX_DROP_filtered) << "as in a hairpinned session, but from outside";

@@ -26,6 +26,15 @@ const MEASURED: Measured = {
   kpps: 100,
   ladder: [],
   idle: 0.0123,
+  engine: {
+    hitMpps: 12,
+    outMpps: 13,
+    inMpps: 11,
+    createsPerSecond: 1_200_000,
+    bytesPerSession: 150,
+    sessions: 1_000_000,
+    readySeconds: 2,
+  },
 };
 
 describe("the bench's report", () => {
@@ -46,10 +55,10 @@ describe("the bench's report", () => {
     assert.equal(summarize(MEASURED).rows[1]?.lossPercent, 10);
   });
 
-  test("writes idle cost in percent of a core and leaves an engine out", () => {
+  test("writes idle cost in percent of a core and the NAT engine as it was measured", () => {
     const results = summarize(MEASURED);
     assert.equal(results.idleCpuPercent, 1.23);
-    assert.ok(!("engine" in results));
+    assert.deepEqual(results.engine, MEASURED.engine);
   });
 
   test("takes the middle of an even number of runs between the two in the middle", () => {

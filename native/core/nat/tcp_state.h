@@ -17,7 +17,7 @@ inline bool tcp_step(Session &session, uint8_t flags, bool from_inside)
 	const uint16_t seen = from_inside ? kSessionSeenInside : kSessionSeenOutside;
 	const TcpState before = session.tcp;
 	if (flags & kTcpRst) {
-		if (before == TcpState::closing || before == TcpState::reset)
+		if (before == TcpState::closing)
 			return false;
 		session.tcp = TcpState::reset;
 		return true;
