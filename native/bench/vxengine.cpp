@@ -1,11 +1,11 @@
-// vxengine: how fast the NAT engine alone is, on one core and without a kernel. Run by `make bench` for the `engine` object
-// of bench/results.json, and by hand; --instructions is what callgrind counts.
+// vxengine: how fast the NAT engine alone is, on one core and without a kernel. Run by `make bench` for the `engine`
+// object of bench/results.json, and by hand; --instructions is what callgrind counts.
 //
 // Hits: packets of sessions chosen at random among all, headers written into 2 KiB frames as a receive ring has them
-// before the clock runs, then one process_batch() of 64 after the other; half of them from inside, half from outside. Each
-// session has a mapping and a port of its own: nothing is shared that could stay in a cache.
-// Creates: first packets of new flows in virtual time, 1 M a second, each session ending after a second, each port resting
-// another one: what is measured is one creation and one expiry, with everything between.
+// before the clock runs, then one process_batch() of 64 after the other; half of them from inside, half from outside.
+// Each session has a mapping and a port of its own: nothing is shared that could stay in a cache. Creates: first
+// packets of new flows in virtual time, 1 M a second, each session ending after a second, each port resting another
+// one: what is measured is one creation and one expiry, with everything between.
 #include <sys/mman.h>
 
 #include <algorithm>

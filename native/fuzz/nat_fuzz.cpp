@@ -1,6 +1,6 @@
 // Any bytes as packets from inside and outside, at any stage of their way, over two engines: nothing is read or written
-// beyond a packet, a right IP header stays right, whatever is held comes out once, and no invariant of the tables aborts.
-// libFuzzer's thread; scripts/test-native runs it for a bounded time.
+// beyond a packet, a right IP header stays right, whatever is held comes out once, and no invariant of the tables
+// aborts. libFuzzer's thread; scripts/test-native runs it for a bounded time.
 //
 // An input is a sequence of: what to do (one byte), how many bytes the packet has (one byte), the packet.
 #include <arpa/inet.h>
@@ -62,7 +62,8 @@ PoolConfig pools()
 	config.block_size = 4096;
 	config.workers = kWorkers;
 	config.pools.push_back({{kPublic}, 4096, 4096 * 3 - 1, {}});
-	config.forwards = {{kPublic, 80, IPPROTO_TCP, 0, 0x0100000a, 80}, {kPublic, 81, IPPROTO_UDP, 1, 0x0100000a, 81}};
+	config.forwards = {{kPublic, 80, IPPROTO_TCP, 0, 0x0100000a, 80},
+			   {kPublic, 81, IPPROTO_UDP, 1, 0x0100000a, 81}};
 	return config;
 }
 
@@ -127,7 +128,8 @@ private:
 	void mend(uint8_t *ip, size_t length, uint8_t what)
 	{
 		if (what & 32)
-			memcpy(ip + (what & 1 ? 16 : 12), what & 1 ? &kPublic : reinterpret_cast<const uint32_t *>("\x0a\0\0\1"), 4);
+			memcpy(ip + (what & 1 ? 16 : 12),
+			       what & 1 ? &kPublic : reinterpret_cast<const uint32_t *>("\x0a\0\0\1"), 4);
 		const size_t header = (ip[0] & 15u) * 4;
 		if (what & 64 && header + 8 <= length) {
 			memcpy(ip + header + (ip[9] == 1 ? 4 : what & 1 ? 2 : 0), &last_port_be_, 2);
@@ -148,7 +150,8 @@ private:
 		for (int hops = 0;; hops++) {
 			require(hops < 5);
 			Held &held = held_.at(cookie);
-			const bool right = held.packet.length >= 20 && (held.packet.ip[0] & 15u) * 4 <= held.packet.length &&
+			const bool right = held.packet.length >= 20 &&
+					   (held.packet.ip[0] & 15u) * 4 <= held.packet.length &&
 					   header_is_right(held.packet.ip);
 			const Verdict verdict = engines_[worker]->process(held.packet, now_ns_);
 			if (verdict.action == Action::hand_over) {
@@ -180,8 +183,10 @@ private:
 				else
 					held_.erase(kept.cookie);
 			}
-			for (; const Reply *reply = engines_[worker]->replies().peek(); engines_[worker]->replies().done())
-				require(reply->length >= 56 && reply->length <= kReplyBytesMax && header_is_right(reply->bytes));
+			for (; const Reply *reply = engines_[worker]->replies().peek();
+			     engines_[worker]->replies().done())
+				require(reply->length >= 56 && reply->length <= kReplyBytesMax &&
+					header_is_right(reply->bytes));
 			while (engines_[worker]->records().peek(2))
 				engines_[worker]->records().done(1);
 		}

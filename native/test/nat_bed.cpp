@@ -9,7 +9,8 @@
 namespace vx::nat::test {
 
 Region::Region(size_t bytes)
-	: size_(bytes), memory_(static_cast<std::byte *>(aligned_alloc(kCacheLine, (bytes + kCacheLine) / kCacheLine * kCacheLine)))
+	: size_(bytes),
+	  memory_(static_cast<std::byte *>(aligned_alloc(kCacheLine, (bytes + kCacheLine) / kCacheLine * kCacheLine)))
 {
 	memset(memory_.get(), 0, size_);
 }
@@ -45,9 +46,10 @@ Nat::Nat(Scene scene) : scene_(std::move(scene)), now_ns_(scene_.start_ns)
 		Config config = scene_.config;
 		config.worker = worker;
 		config.key.words[0] += worker;
-		memory_.push_back(std::make_unique<Region>(Engine::bytes_needed(config, *blocks_, scene_.pools.forwards)));
-		engines_.push_back(std::make_unique<Engine>(config, *blocks_, scene_.pools.forwards, memory_.back()->bytes(),
-							    now_ns_));
+		memory_.push_back(
+			std::make_unique<Region>(Engine::bytes_needed(config, *blocks_, scene_.pools.forwards)));
+		engines_.push_back(std::make_unique<Engine>(config, *blocks_, scene_.pools.forwards,
+							    memory_.back()->bytes(), now_ns_));
 	}
 }
 
@@ -280,12 +282,15 @@ void Nat::check_worker(uint32_t worker, std::map<uint64_t, uint32_t> &ports)
 		const MappingRecord &mapping = engine.mappings()[i];
 		if (mapping.state == MappingState::free)
 			continue;
-		const uint64_t port = uint64_t{mapping.address} << 32 | uint64_t{mapping.protocol} << 16 | mapping.public_port;
+		const uint64_t port =
+			uint64_t{mapping.address} << 32 | uint64_t{mapping.protocol} << 16 | mapping.public_port;
 		EXPECT_TRUE(ports.emplace(port, worker).second) << "two mappings share a port";
 		mappings_of[mapping.subscriber]++;
 		if (mapping.state != MappingState::resting) {
 			EXPECT_EQ(mapping.holders, holders_of[i]);
-			EXPECT_EQ(engine.mappings().find_outside(mapping.address, mapping.protocol, mapping.public_port), i);
+			EXPECT_EQ(
+				engine.mappings().find_outside(mapping.address, mapping.protocol, mapping.public_port),
+				i);
 		}
 		if (mapping.state == MappingState::live) {
 			EXPECT_GT(mapping.holders, 0u) << "a mapping outlives its sessions";

@@ -1,5 +1,5 @@
-// Several engines and what is between them: the tests' way to hand packets to a NAT and see what comes out. Hand-overs are
-// queues here, time is a number, and everything that comes out is checked by wrong_with(). No kernel, one thread.
+// Several engines and what is between them: the tests' way to hand packets to a NAT and see what comes out. Hand-overs
+// are queues here, time is a number, and everything that comes out is checked by wrong_with(). No kernel, one thread.
 #pragma once
 
 #include <gtest/gtest.h>

@@ -69,16 +69,19 @@ TEST(Fragments, AnyOrderArrivesWholeBothWaysAndHairpinnedWhicheverWorkerSeesWhic
 				};
 				const Ip ip{.dont_fragment = false, .id = id++};
 				const Bytes out = udp(endpoint(kA), endpoint(kR1), 100, ip);
-				const Bytes sent = through(nat, ordered(in_pieces(out, 32)), true, Side::outside, first);
+				const Bytes sent =
+					through(nat, ordered(in_pieces(out, 32)), true, Side::outside, first);
 				ASSERT_FALSE(sent.empty());
 				EXPECT_EQ(payload_of(sent), payload_of(out));
 				const Bytes in = udp(endpoint(kR1), from_of(sent), 100, ip);
-				const Bytes received = through(nat, ordered(in_pieces(in, 32)), false, Side::inside, first);
+				const Bytes received =
+					through(nat, ordered(in_pieces(in, 32)), false, Side::inside, first);
 				ASSERT_FALSE(received.empty());
 				EXPECT_EQ(text(to_of(received)), kA);
 				EXPECT_EQ(payload_of(received), payload_of(in));
 				const Bytes over = udp(endpoint(kA), b, 100, {.dont_fragment = false, .id = id++});
-				const Bytes turned = through(nat, ordered(in_pieces(over, 32)), true, Side::inside, first);
+				const Bytes turned =
+					through(nat, ordered(in_pieces(over, 32)), true, Side::inside, first);
 				ASSERT_FALSE(turned.empty());
 				EXPECT_EQ(text(to_of(turned)), kB);
 				EXPECT_EQ(from_of(turned), from_of(sent));
@@ -163,7 +166,8 @@ TEST(Fragments, AHundredThousandIncompleteDatagramsCostOthersNothing)
 		EXPECT_TRUE(send(mine[2]).empty());  // waits throughout
 		for (uint32_t i = 0; i < 100000; i++)
 			send(one(evil, inside ? endpoint(kR1) : mapped, static_cast<uint16_t>(i))[1]);
-		EXPECT_LE(nat.held(), 17u) << "eight datagrams of his, of which the identifications came twice, and mine";
+		EXPECT_LE(nat.held(), 17u)
+			<< "eight datagrams of his, of which the identifications came twice, and mine";
 		EXPECT_EQ(send(mine[0]).size(), 2u) << "what waited is delivered with the first";
 		EXPECT_EQ(send(mine[1]).size(), 1u);
 		EXPECT_TRUE(nat.outside(udp(endpoint(kR1), mapped)).sent(Side::inside));
@@ -174,7 +178,8 @@ TEST(Fragments, IncompleteDatagramsOfManySourcesStayWithinTheirBounds)
 {
 	Nat nat(scene_with(1));
 	for (uint32_t i = 0; i < 20000; i++)
-		nat.all_from_inside(in_pieces(udp({htonl(0x0a800000 + i), 1}, endpoint(kR1), 100, {.dont_fragment = false}), 32)[1]);
+		nat.all_from_inside(in_pieces(
+			udp({htonl(0x0a800000 + i), 1}, endpoint(kR1), 100, {.dont_fragment = false}), 32)[1]);
 	EXPECT_LE(nat.held(), 64u);
 	nat.advance(30);
 	EXPECT_EQ(nat.held(), 0u);
@@ -195,7 +200,8 @@ TEST(Fragments, EqualIdentificationsOfTwoHostsLeaveAsTwo)
 		Nat nat(scene_with(workers));
 		std::set<uint16_t> ids;
 		for (uint32_t host = 1; host <= 200; host++) {
-			const Bytes packet = udp({htonl(0x0a000000 + host), 5000}, endpoint(kR1), 20, {.dont_fragment = false, .id = 7});
+			const Bytes packet = udp({htonl(0x0a000000 + host), 5000}, endpoint(kR1), 20,
+						 {.dont_fragment = false, .id = 7});
 			ids.insert(word(nat.inside(packet).packet, 4));
 		}
 		EXPECT_EQ(ids.size(), 200u) << workers << " workers";
@@ -223,7 +229,8 @@ TEST(Fragments, ALaterPieceIsMeasuredAgainstTheMtuByItself)
 	Nat nat(scene);
 	const auto pieces = in_pieces(udp(endpoint(kA), endpoint(kR1), 600, {.dont_fragment = false}), 160);
 	EXPECT_EQ(nat.inside(pieces[0]).verdict.fragment_mtu, 0u);
-	EXPECT_EQ(nat.inside(in_pieces(udp(endpoint(kA), endpoint(kR1), 600, {.dont_fragment = false}), 304)[1]).verdict.fragment_mtu,
+	EXPECT_EQ(nat.inside(in_pieces(udp(endpoint(kA), endpoint(kR1), 600, {.dont_fragment = false}), 304)[1])
+			  .verdict.fragment_mtu,
 		  200u);
 }
 

@@ -135,7 +135,8 @@ void fix_checksums(Bytes &packet)
 	put(packet, 10, ~sum(packet.data(), header) & 0xffff);
 	const uint8_t protocol = packet[9];
 	const size_t place = header + checksum_place(protocol);
-	if ((protocol != IPPROTO_TCP && protocol != IPPROTO_UDP && protocol != IPPROTO_ICMP) || place + 2 > packet.size())
+	if ((protocol != IPPROTO_TCP && protocol != IPPROTO_UDP && protocol != IPPROTO_ICMP) ||
+	    place + 2 > packet.size())
 		return;
 	put(packet, place, 0);
 	const size_t length = packet.size() - header;
@@ -244,8 +245,9 @@ Bytes put_together(std::vector<Bytes> pieces)
 			whole = piece;
 			continue;
 		}
-		const bool same = source_of(piece) == source_of(whole) && destination_of(piece) == destination_of(whole) &&
-				  word(piece, 4) == word(whole, 4) && piece[9] == whole[9] && piece[8] == whole[8];
+		const bool same = source_of(piece) == source_of(whole) &&
+				  destination_of(piece) == destination_of(whole) && word(piece, 4) == word(whole, 4) &&
+				  piece[9] == whole[9] && piece[8] == whole[8];
 		if (!same || (word(piece, 6) & 0x1fff) * 8u != whole.size() - header_of(whole.data()))
 			return {};
 		whole.insert(whole.end(), piece.begin() + static_cast<long>(header), piece.end());

@@ -1,4 +1,4 @@
-// RFC 6888, RFC 6056 and the contract's own rules for pools, blocks, limits, forwards, records. Virtual clock, no kernel.
+// RFC 6888, RFC 6056 and the contract's own rules for pools, blocks, limits, records. Virtual clock, no kernel.
 #include <gtest/gtest.h>
 
 #include <set>
@@ -182,7 +182,8 @@ TEST(Pool, OfTwoBlocksOf128PortsEveryPortServesAndThe257thFlowFails)
 		used.insert(nat.open_udp(from("10.0.0.5", 2000 + i).c_str(), kR1).port);
 	EXPECT_EQ(used.size(), 256u);
 	EXPECT_EQ(nat.refusal(flow("10.0.0.5", 9000)), VX_DROP_no_port);
-	EXPECT_EQ(nat.open_tcp(kA, kR1).address_be, address("203.0.113.1")) << "TCP has its ports of the blocks to itself";
+	EXPECT_EQ(nat.open_tcp(kA, kR1).address_be, address("203.0.113.1"))
+		<< "TCP has its ports of the blocks to itself";
 }
 
 TEST(Pool, TheOtherAddressIsUsedOnlyWherePoolingAllowsIt)
@@ -213,8 +214,8 @@ TEST(Pool, AnUnalignedRangeLosesItsPartialBlocks)
 
 TEST(Pool, PortsAreChosenAtRandomAndEachOfABlockAsOften)
 {
-	// Chi-square over the 64 even ports of a block, for 6,400 first flows of new subscribers: 63 degrees of freedom,
-	// of which 120 is passed once in 30,000.
+	// Chi-square over the 64 even ports of a block, for 6,400 first flows of new subscribers: 63 degrees of
+	// freedom, of which 120 is passed once in 30,000.
 	Scene scene = small_pool(1, 128);
 	scene.config.timeouts.udp = 1;
 	scene.config.timeouts.port_hold = 1;
@@ -223,7 +224,8 @@ TEST(Pool, PortsAreChosenAtRandomAndEachOfABlockAsOften)
 	int steps_of_two = 0;
 	uint16_t last = 0;
 	for (int i = 0; i < 6400; i++) {
-		const uint16_t port = nat.open_udp(text({htonl(0x0a010000 + static_cast<uint32_t>(i)), 5000}).c_str(), kR1).port;
+		const uint16_t port =
+			nat.open_udp(text({htonl(0x0a010000 + static_cast<uint32_t>(i)), 5000}).c_str(), kR1).port;
 		count[port]++;
 		steps_of_two += port == last + 2;
 		last = port;
@@ -301,72 +303,6 @@ TEST(Pool, ABlockWhoseReleaseWaitedServesItsSubscriberAgain)
 	nat.advance(430);
 	EXPECT_EQ(nat.records().size(), 1u);
 	EXPECT_EQ(nat.blocks().free_blocks(0), 8u);
-}
-
-Scene forwarded()
-{
-	Scene scene = one_address();
-	scene.pools.forwards = {{address("203.0.113.1"), 8080, IPPROTO_TCP, kVni, address("10.0.0.5"), 80},
-				{address("203.0.113.1"), 8080, IPPROTO_UDP, 200, address("10.0.0.6"), 81},
-				{address("203.0.113.1"), 443, IPPROTO_TCP, kVni, address("10.0.0.5"), 443},
-				{address("198.18.0.9"), 25, IPPROTO_TCP, kVni, address("10.0.0.5"), 25}};
-	return scene;
-}
-
-TEST(Pool, AForwardAdmitsStrangersToItsHostAndAnswersLeaveByIt)
-{
-	Nat nat(forwarded());
-	nat.open_udp("10.0.0.5:9999", kR1);  // it has been heard of
-	const Out in = nat.outside(tcp(endpoint(kR1), endpoint("203.0.113.1:8080"), kSyn));
-	ASSERT_TRUE(in.sent(Side::inside));
-	EXPECT_EQ(text(to_of(in.packet)), "10.0.0.5:80");
-	const Out out = nat.inside(tcp(endpoint("10.0.0.5:80"), endpoint(kR1), kSyn | kAck));
-	ASSERT_TRUE(out.sent(Side::outside));
-	EXPECT_EQ(text(from_of(out.packet)), "203.0.113.1:8080");
-	EXPECT_EQ(text(from_of(nat.inside(tcp(endpoint("10.0.0.5:25"), endpoint(kR1), kSyn)).packet)), "198.18.0.9:25");
-	nat.advance(10000);
-	EXPECT_TRUE(nat.outside(tcp(endpoint(kR1), endpoint("203.0.113.1:8080"), kSyn)).sent(Side::inside))
-		<< "it has no timer";
-}
-
-TEST(Pool, AForwardToAHostThatNeverSpokeIsANamedDrop)
-{
-	Nat nat(forwarded());
-	EXPECT_EQ(nat.outside(tcp(endpoint(kR1), endpoint("203.0.113.1:8080"), kSyn)).verdict.reason, VX_DROP_no_subscriber);
-	nat.open_tcp("10.0.0.5:80", "192.0.2.1:9");
-	EXPECT_TRUE(nat.outside(tcp(endpoint(kR1), endpoint("203.0.113.1:8080"), kSyn)).sent(Side::inside));
-}
-
-TEST(Pool, AForwardIsForItsProtocolOnlyAndItsPortIsNeverAllocated)
-{
-	Scene scene = forwarded();
-	scene.pools.pools[0].first_port = 8064;
-	scene.pools.pools[0].last_port = 8064 + 127;  // the block 8080 is in
-	Nat nat(scene);
-	std::set<uint16_t> used;
-	for (uint32_t i = 0; i < 127; i++)
-		used.insert(nat.open_udp(from("10.0.0.5", 2000 + i).c_str(), kR1).port);
-	EXPECT_EQ(used.size(), 127u);
-	EXPECT_EQ(used.count(8080), 0u);
-	EXPECT_EQ(nat.refusal(flow("10.0.0.5", 9000)), VX_DROP_no_block);
-	nat.inside(udp(endpoint("10.0.0.6:81"), endpoint(kR1)), 200);
-	const Out out = nat.outside(udp(endpoint("192.0.2.3:1"), endpoint("203.0.113.1:8080")));
-	ASSERT_TRUE(out.sent(Side::inside));
-	EXPECT_EQ(text(to_of(out.packet)), "10.0.0.6:81");
-	EXPECT_EQ(out.realm, 200u);
-}
-
-TEST(Pool, AForwardIsReachedByHairpin)
-{
-	Nat nat(forwarded());
-	nat.open_udp("10.0.0.5:9999", kR1);
-	const Out out = nat.inside(tcp(endpoint(kB), endpoint("203.0.113.1:8080"), kSyn), 300);
-	ASSERT_TRUE(out.sent(Side::inside));
-	EXPECT_EQ(text(to_of(out.packet)), "10.0.0.5:80");
-	const Out answer = nat.inside(tcp(endpoint("10.0.0.5:80"), from_of(out.packet), kSyn | kAck));
-	ASSERT_TRUE(answer.sent(Side::inside));
-	EXPECT_EQ(text(to_of(answer.packet)), kB);
-	EXPECT_EQ(answer.realm, 300u);
 }
 
 TEST(Pool, SpoofedSourcesAndScansHarmNoLiveSession)

@@ -56,7 +56,9 @@ Scene Simulation::make_scene(uint32_t workers)
 uint64_t Simulation::timeout_ns(uint8_t protocol) const
 {
 	const Timeouts &timeouts = scene_.config.timeouts;
-	return kSecond * (protocol == IPPROTO_UDP ? timeouts.udp : protocol == IPPROTO_ICMP ? timeouts.icmp : timeouts.tcp_opening);
+	return kSecond * (protocol == IPPROTO_UDP    ? timeouts.udp
+			  : protocol == IPPROTO_ICMP ? timeouts.icmp
+						     : timeouts.tcp_opening);
 }
 
 Bytes Simulation::packet(uint8_t protocol, const Endpoint &from, const Endpoint &to, bool from_inside)
@@ -64,7 +66,8 @@ Bytes Simulation::packet(uint8_t protocol, const Endpoint &from, const Endpoint 
 	const Ip ip{.dont_fragment = chance(50), .id = next_id_++};
 	const size_t payload = below(100);
 	if (protocol == IPPROTO_ICMP)
-		return from_inside ? echo_request(from, to.address_be, payload, ip) : echo_reply(from.address_be, to, payload, ip);
+		return from_inside ? echo_request(from, to.address_be, payload, ip)
+				   : echo_reply(from.address_be, to, payload, ip);
 	if (protocol == IPPROTO_UDP)
 		return chance(10) ? udp_without_checksum(from, to, payload, ip) : udp(from, to, payload, ip);
 	const uint8_t flags = one_of<uint8_t>(random_, {kSyn, kSyn, kSyn | kAck, kAck, kAck, kAck, kFin | kAck, kRst});
@@ -104,8 +107,9 @@ void Simulation::host_sends()
 {
 	const uint32_t realm = kRealms[below(3)];
 	const uint8_t protocol = one_of<uint8_t>(random_, {IPPROTO_UDP, IPPROTO_UDP, IPPROTO_TCP, IPPROTO_ICMP});
-	const Endpoint from{htonl(0x0a000001 + below(kHosts)), one_of<uint16_t>(random_, {80, 81, 1000, 5000, 5001, 5002, 6000,
-			    static_cast<uint16_t>(1024 + below(60000))})};
+	const Endpoint from{htonl(0x0a000001 + below(kHosts)),
+			    one_of<uint16_t>(random_, {80, 81, 1000, 5000, 5001, 5002, 6000,
+						       static_cast<uint16_t>(1024 + below(60000))})};
 	Endpoint to{htonl(0xc6336401 + below(kRemotes)), one_of<uint16_t>(random_, {53, 443, 4000})};
 	bool hairpin = false;
 	if (!known_.empty() && chance(15)) {
@@ -128,7 +132,8 @@ void Simulation::host_sends()
 		EXPECT_EQ(out.packet[8], sent[8] - 1);
 		EXPECT_EQ(out.subscriber_be, from.address_be);
 		const bool dependent = scene_.config.mapping == Mapping::address_and_port_dependent;
-		learn({realm, from, protocol, dependent ? to : Endpoint{}}, out, to, protocol == IPPROTO_TCP ? sent[33] : 0);
+		learn({realm, from, protocol, dependent ? to : Endpoint{}}, out, to,
+		      protocol == IPPROTO_TCP ? sent[33] : 0);
 	}
 }
 
@@ -150,7 +155,8 @@ void Simulation::learn(const InsideTuple &inside, const Out &out, const Endpoint
 	if (before != public_of_.end() && !(before->second.endpoint == seen.endpoint)) {
 		const Known &old = known_.at(before->second);
 		EXPECT_TRUE(old.closing || now - old.last_out_ns >= timeout_ns(inside.protocol))
-			<< "a live mapping changed from " << text(before->second.endpoint) << " to " << text(seen.endpoint);
+			<< "a live mapping changed from " << text(before->second.endpoint) << " to "
+			<< text(seen.endpoint);
 	}
 	const auto holder = known_.find(seen);
 	if (holder != known_.end() && holder->second.inside.key() != inside.key()) {
@@ -182,7 +188,8 @@ void Simulation::judge_inbound(const Bytes &sent, const Out &out)
 	EXPECT_EQ(payload_of(out.packet), payload_of(sent));
 	const Endpoint to = to_of(sent);
 	for (const Forward &forward : scene_.pools.forwards)
-		if (to.address_be == forward.public_be && to.port == forward.public_port && protocol_of(sent) == forward.protocol) {
+		if (to.address_be == forward.public_be && to.port == forward.public_port &&
+		    protocol_of(sent) == forward.protocol) {
 			EXPECT_EQ(to_of(out.packet), (Endpoint{forward.inside_be, forward.inside_port}));
 			EXPECT_EQ(out.realm, forward.realm);
 			return;
@@ -209,15 +216,16 @@ void Simulation::remote_answers()
 	if (known_.empty())
 		return;
 	const auto &[endpoint, known] = *any_known();
-	const auto &[remote, when] = *std::next(known.remotes.begin(), below(static_cast<uint32_t>(known.remotes.size())));
+	const auto &[remote, when] =
+		*std::next(known.remotes.begin(), below(static_cast<uint32_t>(known.remotes.size())));
 	const Bytes sent = packet(endpoint.protocol, {remote.first, remote.second}, endpoint.endpoint, false);
 	const uint64_t now = nat_->now_ns();
 	const bool must = !known.closing && now - when < timeout_ns(endpoint.protocol);
 	bool ends = endpoint.protocol == IPPROTO_TCP && (sent[33] & (kFin | kRst));
 	for (const Out &out : send_outside(sent)) {
 		if (must) {
-			EXPECT_TRUE(out.sent(Side::inside)) << "a reply to " << text(endpoint.endpoint) << " was refused as "
-							    << int{out.verdict.reason};
+			EXPECT_TRUE(out.sent(Side::inside)) << "a reply to " << text(endpoint.endpoint)
+							    << " was refused as " << int{out.verdict.reason};
 		}
 		if (out.verdict.action == Action::forward)
 			judge_inbound(sent, out);
@@ -267,9 +275,11 @@ void Simulation::garbage()
 {
 	const Endpoint inside{htonl(0x0a000001 + below(kHosts)), 5000}, remote{htonl(0xc6336401 + below(kRemotes)), 53};
 	const bool from_inside = chance(50);
-	Bytes bytes = from_inside ? udp(inside, remote, below(60)) : udp(remote, endpoint("203.0.113.1:2000"), below(60));
+	Bytes bytes =
+		from_inside ? udp(inside, remote, below(60)) : udp(remote, endpoint("203.0.113.1:2000"), below(60));
 	for (uint32_t i = below(4); i > 0; i--)
-		bytes[below(static_cast<uint32_t>(std::min<size_t>(bytes.size(), 32)))] = static_cast<uint8_t>(below(256));
+		bytes[below(static_cast<uint32_t>(std::min<size_t>(bytes.size(), 32)))] =
+			static_cast<uint8_t>(below(256));
 	bytes[6] = bytes[7] = 0;  // fragments are another matter: they would be held
 	bytes.resize(1 + below(static_cast<uint32_t>(bytes.size() - 1)));
 	// Straight to an engine: what is wrong with such a packet may stay wrong.

@@ -1,5 +1,6 @@
-// A seeded world around the NAT engine: inside hosts, remotes, strangers, errors, fragments and time, over several workers
-// with random steering. What it knows of the rules it keeps apart from the engine, in Model. No kernel, one thread.
+// A seeded world around the NAT engine: inside hosts, remotes, strangers, errors, fragments and time, over several
+// workers with random steering. What it knows of the rules it keeps apart from the engine, in Model. No kernel, one
+// thread.
 #pragma once
 
 #include <map>

@@ -1,5 +1,5 @@
-// The seeded simulation, a fixed list of seeds for `make test`: VX_SIM_SECONDS of it, 20 by default. `make sim` goes on with
-// ever new seeds until it is stopped or something fails. A failure names seed and workers:
+// The seeded simulation, a fixed list of seeds for `make test`: VX_SIM_SECONDS of it, 20 by default. `make sim` goes on
+// with ever new seeds until it is stopped or something fails. A failure names seed and workers:
 //     VX_SIM_SEED=N build/native/test/nat_sim_test
 #include <gtest/gtest.h>
 

@@ -65,7 +65,8 @@ TEST(Tcp, CrossedSynsEstablishAConnection)
 TEST(Tcp, FilteringAdmitsStrangersSynsAsConfigured)
 {
 	for (const auto &[kind, same_address, other_address] :
-	     {std::tuple{Filtering::endpoint_independent, true, true}, std::tuple{Filtering::address_dependent, true, false},
+	     {std::tuple{Filtering::endpoint_independent, true, true},
+	      std::tuple{Filtering::address_dependent, true, false},
 	      std::tuple{Filtering::address_and_port_dependent, false, false}}) {
 		Scene scene = one_address();
 		scene.config.filtering = kind;

@@ -253,7 +253,8 @@ TEST(Udp, APoolAddressAsSourceIsForgedOnEitherSide)
 	EXPECT_EQ(nat.sessions(), 1u);
 	const Endpoint b = nat.open_udp(kB, kR1);
 	nat.inside(udp(endpoint(kA), b));
-	EXPECT_EQ(nat.outside(udp(a, b)).verdict.reason, VX_DROP_filtered) << "as in a hairpinned session, but from outside";
+	EXPECT_EQ(nat.outside(udp(a, b)).verdict.reason, VX_DROP_filtered)
+		<< "as in a hairpinned session, but from outside";
 }
 
 TEST(Udp, ASourceThatIsNoHostTakesNoPort)
@@ -312,7 +313,10 @@ TEST(Udp, AWrongChecksumStaysWrong)
 	const Bytes right = nat.inside(packet).packet;
 	packet[27] ^= 0x10;
 	// Not by Nat::inside, which expects packets that are right.
-	Packet one{.ip = packet.data(), .length = static_cast<uint32_t>(packet.size()), .realm = kVni, .from = Side::inside};
+	Packet one{.ip = packet.data(),
+		   .length = static_cast<uint32_t>(packet.size()),
+		   .realm = kVni,
+		   .from = Side::inside};
 	ASSERT_EQ(nat.engine().process(one, nat.now_ns()).action, Action::forward);
 	EXPECT_EQ(wrong_with(packet), "transport checksum");
 	EXPECT_NE(word(packet, 26), word(right, 26));

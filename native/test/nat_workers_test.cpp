@@ -55,7 +55,8 @@ TEST(Workers, ALimitHoldsForAHostWhosePacketsAreScattered)
 	Nat nat(scene);
 	int passed = 0;
 	for (uint16_t i = 0; i < 100; i++)
-		passed += nat.inside(udp(host(1, static_cast<uint16_t>(3000 + i)), endpoint(kR1)), kVni, i % 4).sent(Side::outside);
+		passed += nat.inside(udp(host(1, static_cast<uint16_t>(3000 + i)), endpoint(kR1)), kVni, i % 4)
+				  .sent(Side::outside);
 	EXPECT_EQ(passed, 20);
 }
 
@@ -73,8 +74,8 @@ TEST(Workers, HairpinBetweenTwoOwnersIsDoneByHalves)
 			      owner_of_subscriber(kVni, host(100 + number, 0).address_be, 8);
 		const Out answer = nat.inside(udp(host(100 + number, 6000), from_of(out.packet)), kVni, 3);
 		EXPECT_EQ(to_of(answer.packet), host(number, 5000));
-		const Out error = nat.inside(icmp_error(host(100 + number, 0).address_be, source_of(out.packet), 3, 3, out.packet),
-					     kVni, 5);
+		const Out error = nat.inside(
+			icmp_error(host(100 + number, 0).address_be, source_of(out.packet), 3, 3, out.packet), kVni, 5);
 		ASSERT_TRUE(error.sent(Side::inside));
 		EXPECT_EQ(destination_of(error.packet), host(number, 0).address_be);
 	}
@@ -87,13 +88,16 @@ TEST(Workers, IcmpErrorsAndEchoRepliesReachTheOwnerWhereverTheyArrive)
 	for (uint32_t at = 0; at < 4; at++)
 		for (uint32_t number = 1; number <= 10; number++) {
 			const Bytes sent = nat.inside(udp(host(number, 5000), endpoint(kR1)), kVni, at).packet;
-			const Out error = nat.outside(icmp_error(address("192.0.2.1"), source_of(sent), 3, 4, sent, 28), at);
+			const Out error =
+				nat.outside(icmp_error(address("192.0.2.1"), source_of(sent), 3, 4, sent, 28), at);
 			EXPECT_EQ(destination_of(error.packet), host(number, 0).address_be);
-			const Bytes ping = nat.inside(echo_request(host(number, 7), address("198.51.100.7")), kVni, at).packet;
+			const Bytes ping =
+				nat.inside(echo_request(host(number, 7), address("198.51.100.7")), kVni, at).packet;
 			const Out reply = nat.outside(echo_reply(address("198.51.100.7"), from_of(ping)), 3 - at);
 			EXPECT_EQ(to_of(reply.packet), host(number, 7));
 			const Bytes received = nat.outside(udp(endpoint(kR1), from_of(sent)), at).packet;
-			const Out back = nat.inside(icmp_error(address("10.9.9.9"), address("198.51.100.7"), 3, 1, received), kVni, at);
+			const Out back = nat.inside(
+				icmp_error(address("10.9.9.9"), address("198.51.100.7"), 3, 1, received), kVni, at);
 			EXPECT_EQ(source_of(back.packet), source_of(sent));
 		}
 }
@@ -102,13 +106,13 @@ TEST(Workers, AForwardIsItsHostsOwnersAndReachedFromAnyWorker)
 {
 	Scene scene = of_workers(4);
 	for (uint16_t i = 0; i < 16; i++)
-		scene.pools.forwards.push_back({address("203.0.113.2"), static_cast<uint16_t>(8000 + i), IPPROTO_UDP, kVni,
-						host(i + 1u, 0).address_be, 53});
+		scene.pools.forwards.push_back({address("203.0.113.2"), static_cast<uint16_t>(8000 + i), IPPROTO_UDP,
+						kVni, host(i + 1u, 0).address_be, 53});
 	Nat nat(scene);
 	for (uint16_t i = 0; i < 16; i++) {
 		nat.inside(udp(host(i + 1u, 999), endpoint(kR1)));
-		const Out in = nat.outside(udp(endpoint("192.0.2.8:9"), {address("203.0.113.2"), static_cast<uint16_t>(8000 + i)}),
-					   i % 4);
+		const Out in = nat.outside(
+			udp(endpoint("192.0.2.8:9"), {address("203.0.113.2"), static_cast<uint16_t>(8000 + i)}), i % 4);
 		ASSERT_TRUE(in.sent(Side::inside));
 		EXPECT_EQ(to_of(in.packet), host(i + 1u, 53));
 	}
@@ -141,7 +145,8 @@ TEST(Workers, ABatchHasTheVerdictsAndBytesOfItsPacketsOneByOne)
 			const Endpoint from = host(1 + random() % 20, static_cast<uint16_t>(5000 + random() % 9));
 			const bool out = random() % 2;
 			Bytes packet = out ? udp(from, endpoint(kR1))
-					   : udp(endpoint(kR1), {address("203.0.113.1"), static_cast<uint16_t>(1024 + random() % 3000)});
+					   : udp(endpoint(kR1), {address("203.0.113.1"),
+								 static_cast<uint16_t>(1024 + random() % 3000)});
 			if (random() % 10 == 0)
 				packet.resize(random() % packet.size() + 1);
 			if (random() % 10 == 0)
@@ -152,8 +157,12 @@ TEST(Workers, ABatchHasTheVerdictsAndBytesOfItsPacketsOneByOne)
 		std::vector<Packet> batch;
 		std::vector<Verdict> verdicts(100);
 		for (Bytes &bytes : second)
-			batch.push_back({.ip = bytes.data(), .length = static_cast<uint32_t>(bytes.size()), .realm = kVni,
-					 .from = bytes[0] == 0x45 && bytes.size() > 12 && bytes[12] == 10 ? Side::inside : Side::outside});
+			batch.push_back({.ip = bytes.data(),
+					 .length = static_cast<uint32_t>(bytes.size()),
+					 .realm = kVni,
+					 .from = bytes[0] == 0x45 && bytes.size() > 12 && bytes[12] == 10
+							 ? Side::inside
+							 : Side::outside});
 		many.engine().process_batch(batch, verdicts, many.now_ns());
 		for (size_t i = 0; i < 100; i++) {
 			Packet packet = batch[i];

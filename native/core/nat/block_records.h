@@ -1,5 +1,5 @@
-// Who had which ports from when to when: the log that answers for a public endpoint (RFC 6888 section 4, RFC 7422's volume
-// argument: blocks, not sessions). One writer, the worker; one reader, whoever makes it durable. Lock-free.
+// Who had which ports from when to when: the log that answers for a public endpoint (RFC 6888 section 4, RFC 7422's
+// volume argument: blocks, not sessions). One writer, the worker; one reader, whoever makes it durable. Lock-free.
 //
 // Durable before it is lost from memory: the reader peeks, writes, and only then drops what it wrote. While the ring is
 // full no block is granted (the flow is refused as no_block), and a block that could be released stays with its
@@ -29,7 +29,10 @@ public:
 	BlockRecords(Arena &arena, uint32_t capacity) : ring_(arena.take<BlockRecord>(capacity)), capacity_(capacity) {}
 
 	// The worker's.
-	bool full() const { return written_.load(std::memory_order_relaxed) - done_.load(std::memory_order_acquire) == capacity_; }
+	bool full() const
+	{
+		return written_.load(std::memory_order_relaxed) - done_.load(std::memory_order_acquire) == capacity_;
+	}
 	void write(const BlockRecord &record)
 	{
 		require(!full());

@@ -33,7 +33,8 @@ inline uint16_t sum_of(uint16_t a, uint16_t b)
 
 inline void apply(uint8_t *checksum, uint64_t delta)
 {
-	store(checksum, static_cast<uint16_t>(~fold(uint64_t{static_cast<uint16_t>(~load<uint16_t>(checksum))} + delta)));
+	store(checksum,
+	      static_cast<uint16_t>(~fold(uint64_t{static_cast<uint16_t>(~load<uint16_t>(checksum))} + delta)));
 }
 
 // Where a transport header keeps its checksum, or nullptr: not within `length`, or UDP without one.

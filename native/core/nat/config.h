@@ -88,7 +88,8 @@ struct Config {
 	Timeouts timeouts;
 	std::vector<Prefix> exclude;
 	std::vector<Gateway> gateways;
-	// Fragments that wait for their first one: datagrams, of them from one source (or those that hash like it), frames.
+	// Fragments that wait for their first one: datagrams, of them from one source (or those that hash like it),
+	// frames.
 	uint32_t datagrams_waiting = 4096;
 	uint32_t datagrams_waiting_per_source = 64;
 	uint32_t fragments_waiting = 8192;

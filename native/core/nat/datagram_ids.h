@@ -1,5 +1,5 @@
-// Identifications for datagrams that may be fragmented: hosts that share an address must not use the same one towards one
-// remote (RFC 6864 section 5.3). Pure; the worker's thread.
+// Identifications for datagrams that may be fragmented: hosts that share an address must not use the same one towards
+// one remote (RFC 6864 section 5.3). Pure; the worker's thread.
 //
 // A counter for each of 2,048 hashes of (address, remote, protocol); each worker has its own residue, so that workers
 // which share an address need not know of one another.

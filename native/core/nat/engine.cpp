@@ -15,12 +15,13 @@ size_t Engine::bytes_needed(const Config &config, PortBlocks &blocks, const std:
 
 Engine::Engine(const Config &config, PortBlocks &blocks, const std::vector<Forward> &forwards, Arena arena)
 	: config_(config), blocks_(blocks),
-	  subscribers_(arena, config_, blocks, Subscribers::capacity(config, blocks.total_blocks(), forwards.size()), stats_),
+	  subscribers_(arena, config_, blocks, Subscribers::capacity(config, blocks.total_blocks(), forwards.size()),
+		       stats_),
 	  mappings_(arena, config_, blocks, subscribers_, forwards.size(), stats_),
 	  sessions_(arena, config_, blocks, subscribers_, mappings_, stats_), fragments_(arena, config_),
 	  replies_(arena, config_, stats_), syns_(arena, ticks_for_seconds(config.timeouts.unsolicited_syn)),
-	  ids_(arena, config.worker, blocks.workers(), config.key), session_rate_(Rate::per_second(config.new_sessions_per_second)),
-	  bytes_(arena.used())
+	  ids_(arena, config.worker, blocks.workers(), config.key),
+	  session_rate_(Rate::per_second(config.new_sessions_per_second)), bytes_(arena.used())
 {
 	require(config.worker < blocks.workers() && config.sessions_max > 0 && config.sessions_max < 1u << 30);
 }
@@ -42,8 +43,8 @@ uint64_t Engine::flow_hash(const Packet &packet, const Headers &h) const
 			return sessions_.hash(InsideKey{packet.realm, h.source_be, h.destination_be, h.source_port_be,
 							h.destination_port_be, h.protocol});
 		if (h.is_icmp_query(kIcmpEcho))
-			return sessions_.hash(
-				InsideKey{packet.realm, h.source_be, h.destination_be, h.source_port_be, 0, h.protocol});
+			return sessions_.hash(InsideKey{packet.realm, h.source_be, h.destination_be, h.source_port_be,
+							0, h.protocol});
 		return 0;
 	}
 	if (has_ports(h.protocol))

@@ -1,13 +1,14 @@
 // NAT44 for one worker: a packet goes in, a verdict comes out. The way in for workers, replay, tests and fuzzers.
 //
-// Pure: no I/O, no clock, no randomness of its own, no memory but what it is given at start, no lock. One engine belongs to
-// one worker's thread; engines share only PortBlocks.
+// Pure: no I/O, no clock, no randomness of its own, no memory but what it is given at start, no lock. One engine
+// belongs to one worker's thread; engines share only PortBlocks.
 //
 // Who owns what. A subscriber (realm, inside address) belongs to one worker, by hash; with it its blocks, mappings,
 // sessions and limits. A packet at the wrong worker is handed over before anything is looked up, created or rewritten,
-// by a verdict: the caller has the rings. Hairpin has two owners, and each does its half: the first translates the source
-// and hands over what then looks like a packet from outside, in stage `hairpin`. Fragments from outside have a third: the
-// worker chosen by (source, destination, identification, protocol) learns from the first one whose the datagram is.
+// by a verdict: the caller has the rings. Hairpin has two owners, and each does its half: the first translates the
+// source and hands over what then looks like a packet from outside, in stage `hairpin`. Fragments from outside have a
+// third: the worker chosen by (source, destination, identification, protocol) learns from the first one whose the
+// datagram is.
 //
 // The tables. Two indexes lead from the inside tuple and from the outside tuple straight to the session, one line each;
 // it has everything to rewrite the packet. So a packet that hits costs two lines in either direction, and its only
@@ -37,8 +38,8 @@ class Engine {
 public:
 	static size_t bytes_needed(const Config &config, PortBlocks &blocks, const std::vector<Forward> &forwards);
 	// `memory` is zeroed; it and `blocks` outlive the engine. `forwards` are those `blocks` was made with.
-	Engine(const Config &config, PortBlocks &blocks, const std::vector<Forward> &forwards, std::span<std::byte> memory,
-	       uint64_t now_ns);
+	Engine(const Config &config, PortBlocks &blocks, const std::vector<Forward> &forwards,
+	       std::span<std::byte> memory, uint64_t now_ns);
 	Engine(const Engine &) = delete;
 
 	// Rewrites the packet in place as far as the verdict says. `now_ns` never goes back.

@@ -1,8 +1,9 @@
 // Datagrams in fragments: later ones have no ports, and get what their first one got. Pure; the worker's thread.
 //
 // A later fragment that comes before its first one is kept: the caller holds its memory, the engine its cookie. Kept
-// datagrams are bounded in number, in number by source, and in frames; who does not fit loses the oldest, whole. What is
-// known of a datagram is bounded apart from that, so that a flood of incomplete ones pushes out nobody who is complete.
+// datagrams are bounded in number, in number by source, and in frames; who does not fit loses the oldest, whole. What
+// is known of a datagram is bounded apart from that, so that a flood of incomplete ones pushes out nobody who is
+// complete.
 #pragma once
 
 #include "config.h"
@@ -73,7 +74,8 @@ private:
 	uint64_t hash(const DatagramKey &key) const
 	{
 		return hash_words(key_, uint64_t{key.source_be} << 32 | key.destination_be,
-				  uint64_t{key.realm} << 32 | uint32_t{key.id_be} << 16 | key.protocol << 8 | key.stage);
+				  uint64_t{key.realm} << 32 | uint32_t{key.id_be} << 16 | key.protocol << 8 |
+					  key.stage);
 	}
 	uint32_t number_of(const DatagramKey &key) const;
 	uint16_t &waiting_of_source(const DatagramKey &key);

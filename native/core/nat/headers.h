@@ -17,8 +17,8 @@ inline constexpr uint16_t kDontFragment = 0x4000;
 inline constexpr uint16_t kMoreFragments = 0x2000;
 inline constexpr uint16_t kOffsetMask = 0x1fff;
 
-inline constexpr uint8_t kIcmpEchoReply = 0, kIcmpUnreachable = 3, kIcmpQuench = 4, kIcmpEcho = 8, kIcmpTimeExceeded = 11,
-			 kIcmpParameter = 12;
+inline constexpr uint8_t kIcmpEchoReply = 0, kIcmpUnreachable = 3, kIcmpQuench = 4, kIcmpEcho = 8,
+			 kIcmpTimeExceeded = 11, kIcmpParameter = 12;
 
 template <typename T>
 inline T load(const uint8_t *at)

@@ -1,6 +1,6 @@
-// ICMP errors 3, 4, 11 and 12, which concern a session but are not part of it: the packet they quote tells whose they are,
-// and is translated back, so that who sent it recognises it (RFC 5508 section 4). They neither refresh nor end anything.
-// Part of the engine; see engine.h.
+// ICMP errors 3, 4, 11 and 12, which concern a session but are not part of it: the packet they quote tells whose they
+// are, and is translated back, so that who sent it recognises it (RFC 5508 section 4). They neither refresh nor end
+// anything. Part of the engine; see engine.h.
 #include "engine.h"
 #include "steering.h"
 

@@ -1,8 +1,8 @@
 // The packet an ICMP error quotes: found, checked, translated. Pure; the worker's thread.
 //
-// What is quoted may be short: eight bytes behind the IP header are enough (RFC 792), so a TCP checksum is often not there.
-// What follows it (RFC 4884 extensions) is left as it is. The quoted transport checksum is not verified (RFC 5508 REQ-3),
-// but changed along, so that whoever compares it with what it sent finds it right.
+// What is quoted may be short: eight bytes behind the IP header are enough (RFC 792), so a TCP checksum is often not
+// there. What follows it (RFC 4884 extensions) is left as it is. The quoted transport checksum is not verified (RFC
+// 5508 REQ-3), but changed along, so that whoever compares it with what it sent finds it right.
 #pragma once
 
 #include "checksums.h"
@@ -63,7 +63,8 @@ inline void rewrite_quote(const Quote &quote, bool source, uint32_t address_be, 
 	apply(quote.ip + 10, address_delta);
 	const bool query = quote.protocol == IPPROTO_ICMP;
 	store(quote.l4 + (query ? 4 : source ? 0 : 2), port_be);
-	apply_transport(quote.protocol, quote.l4, quote.l4_length, query ? port_delta : sum_of(address_delta, port_delta));
+	apply_transport(quote.protocol, quote.l4, quote.l4_length,
+			query ? port_delta : sum_of(address_delta, port_delta));
 }
 
 }  // namespace vx::nat

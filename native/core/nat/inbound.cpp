@@ -16,7 +16,8 @@ Verdict Engine::inbound(Packet &packet, Headers &h, uint64_t hash)
 		return error_from_outside(packet, h, address);
 	// Of an echo request the identifier is the stranger's: no port of ours.
 	if (!hash)
-		return drop(h.protocol == IPPROTO_ICMP && h.icmp_type() == kIcmpEcho ? VX_DROP_no_session : VX_DROP_protocol);
+		return drop(h.protocol == IPPROTO_ICMP && h.icmp_type() == kIcmpEcho ? VX_DROP_no_session
+										     : VX_DROP_protocol);
 	Verdict elsewhere;
 	if (is_elsewhere(packet, address, h.protocol, host16(h.destination_port_be), elsewhere))
 		return elsewhere.action == Action::drop ? refuse_outside(packet, h, VX_DROP_no_session) : elsewhere;
@@ -131,7 +132,8 @@ Verdict Engine::send_in(Packet &packet, Headers &h, uint32_t number)
 			replies_.answer(packet, h, Side::outside, ttl_exceeded(session.public_be), nullptr, now_ns_);
 			return drop(VX_DROP_ttl_expired);
 		}
-		if (!pass_mtu(packet, h, Side::inside, too_big(session.public_be, config_.mtu_inside), nullptr, verdict))
+		if (!pass_mtu(packet, h, Side::inside, too_big(session.public_be, config_.mtu_inside), nullptr,
+			      verdict))
 			return verdict;
 		const uint16_t before = load<uint16_t>(h.ip + 8);
 		h.ip[8]--;

@@ -2,7 +2,8 @@
 //
 // Found from inside by (subscriber, protocol, port), where mapping is endpoint-independent, and from outside by
 // (address, protocol, port), in the array PortBlocks keeps, of which each port's mappings of several protocols are a
-// chain. A mapping that ends rests: it keeps its port for `port_hold`, and the same inside tuple gets it back meanwhile.
+// chain. A mapping that ends rests: it keeps its port for `port_hold`, and the same inside tuple gets it back
+// meanwhile.
 #pragma once
 
 #include "config.h"

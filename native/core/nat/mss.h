@@ -24,7 +24,8 @@ inline void clamp_mss(const Headers &h, uint32_t mss)
 				return;
 			const uint16_t after = host16(static_cast<uint16_t>(mss));
 			store(value, after);
-			// At an odd offset the value's bytes lie in two of the checksum's words, each in the other's half.
+			// At an odd offset the value's bytes lie in two of the checksum's words, each in the other's
+			// half.
 			const uint16_t delta = delta_of_word(before, after);
 			apply(h.l4 + 16, at % 2 ? host16(delta) : delta);
 			return;

@@ -16,8 +16,8 @@ Verdict Engine::outbound(Packet &packet, Headers &h, uint64_t hash)
 	if (h.ip[8] <= 1) [[unlikely]] {
 		const uint32_t number = subscribers_.find(packet.realm, h.source_be);
 		Subscriber *subscriber = number == kNone ? nullptr : &subscribers_[number];
-		replies_.answer(packet, h, Side::inside, ttl_exceeded(our_address(packet.realm, subscriber)), subscriber,
-				now_ns_);
+		replies_.answer(packet, h, Side::inside, ttl_exceeded(our_address(packet.realm, subscriber)),
+				subscriber, now_ns_);
 		return drop(VX_DROP_ttl_expired);
 	}
 	if (hash) [[likely]] {
@@ -71,7 +71,8 @@ Verdict Engine::open_from_inside(Packet &packet, Headers &h, uint64_t hash)
 	session_rate_.charge(subscriber.sessions_due_ns, now_ns_);
 	subscriber.heard = true;
 	const uint16_t remote_port_be = h.protocol == IPPROTO_ICMP ? uint16_t{0} : h.destination_port_be;
-	return send_out(packet, h, sessions_.add(mapping.number, {h.destination_be, remote_port_be, to_pool}, true, now_));
+	return send_out(packet, h,
+			sessions_.add(mapping.number, {h.destination_be, remote_port_be, to_pool}, true, now_));
 }
 
 // RFC 5508 REQ-8 and RFC 6888 REQ-11: who is refused for lack of something is told.
@@ -79,7 +80,8 @@ Verdict Engine::refuse_inside(const Packet &packet, const Headers &h, vx_drop re
 {
 	const uint32_t number = subscribers_.find(packet.realm, h.source_be);
 	Subscriber *subscriber = number == kNone ? nullptr : &subscribers_[number];
-	replies_.answer(packet, h, Side::inside, prohibited(our_address(packet.realm, subscriber)), subscriber, now_ns_);
+	replies_.answer(packet, h, Side::inside, prohibited(our_address(packet.realm, subscriber)), subscriber,
+			now_ns_);
 	return drop(reason);
 }
 
@@ -91,7 +93,8 @@ Verdict Engine::send_out(Packet &packet, Headers &h, uint32_t number)
 	if (!to_pool && h.length > config_.mtu_outside) [[unlikely]] {
 		Subscriber &subscriber = subscribers_[session.subscriber];
 		if (!pass_mtu(packet, h, Side::outside,
-			      too_big(our_address(packet.realm, &subscriber), config_.mtu_outside), &subscriber, verdict))
+			      too_big(our_address(packet.realm, &subscriber), config_.mtu_outside), &subscriber,
+			      verdict))
 			return verdict;
 	}
 	if (h.protocol == IPPROTO_TCP)

@@ -227,7 +227,8 @@ uint32_t PortBlocks::grant(uint32_t pool, uint16_t address, bool low, uint32_t w
 		return kNone;
 	const uint32_t number = address * blocks_per_address_ + block;
 	require(!blocks_[number].granted && owners_[number].load(std::memory_order_relaxed) == 0);
-	blocks_[number] = {.subscriber = kNone, .next = 0, .in_use = 0, .waiting = 0, .granted = true, .release_waits = false};
+	blocks_[number] = {
+		.subscriber = kNone, .next = 0, .in_use = 0, .waiting = 0, .granted = true, .release_waits = false};
 	const uint64_t *masked = masked_ + size_t{address} * (kPorts / 64) + size_t{block} * block_words_;
 	for (uint32_t protocol = 0; protocol < kProtocolClasses; protocol++)
 		for (uint32_t i = 0; i < block_words_; i++)

@@ -3,9 +3,9 @@
 // Written by several workers' threads at once, without a lock; read also by whoever steers (XDP reads `owners`).
 //
 // A block is `block_size` ports of one address, for all protocols together, and belongs to one subscriber and so to one
-// worker. Which blocks are free is one atomic bitmap an address; whoever clears a bit has the block. The owner is stored
-// before any packet with its ports can leave, so that a reply always finds it. Everything else of a block is its owner's
-// alone: the acquire and release of its bit carry it from one owner to the next.
+// worker. Which blocks are free is one atomic bitmap an address; whoever clears a bit has the block. The owner is
+// stored before any packet with its ports can leave, so that a reply always finds it. Everything else of a block is its
+// owner's alone: the acquire and release of its bit carry it from one owner to the next.
 //
 // No block rests by itself: it is released when the last of its mappings has rested, so every port of it has.
 #pragma once

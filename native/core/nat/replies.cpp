@@ -25,7 +25,8 @@ Reply *Replies::next()
 void Replies::answer(const Packet &packet, const Headers &h, Side to, const IcmpError &error, Subscriber *subscriber,
 		     uint64_t now_ns)
 {
-	// Fragmentation Needed goes outside even so: it is about a live session, and without it the path is a black hole.
+	// Fragmentation Needed goes outside even so: it is about a live session, and without it the path is a black
+	// hole.
 	const bool wanted = to == Side::inside ? config_.icmp_inside
 					       : config_.icmp_outside || (error.type == 3 && error.code == 4);
 	if (!wanted || h.piece == Piece::later || !is_host(h.source_be))

@@ -1,7 +1,8 @@
 // ICMP errors of our own: written into a queue the caller drains after each batch. Pure; the worker's thread.
 //
 // Rate-limited by side and, inside, by subscriber, so that one who provokes them does not use up the others' share.
-// Silence towards what RFC 1122 section 3.2.2 forbids to answer: ICMP errors, later fragments, sources that are not one host.
+// Silence towards what RFC 1122 section 3.2.2 forbids to answer: ICMP errors, later fragments, sources that are not one
+// host.
 #pragma once
 
 #include "config.h"
@@ -49,8 +50,8 @@ public:
 	Replies(Arena &arena, const Config &config, Stats &stats);
 
 	// An error about the packet, as it is in memory now: before anything of it was translated.
-	void answer(const Packet &packet, const Headers &headers, Side to, const IcmpError &error, Subscriber *subscriber,
-		    uint64_t now_ns);
+	void answer(const Packet &packet, const Headers &headers, Side to, const IcmpError &error,
+		    Subscriber *subscriber, uint64_t now_ns);
 	// The same about a packet of which only `quote` is left.
 	void answer_quote(std::span<const uint8_t> quote, const IcmpError &error, uint64_t now_ns);
 

@@ -24,19 +24,21 @@ struct OutsideKey {
 
 class Sessions {
 public:
-	Sessions(Arena &arena, const Config &config, const PortBlocks &blocks, Subscribers &subscribers, Mappings &mappings,
-		 Stats &stats);
+	Sessions(Arena &arena, const Config &config, const PortBlocks &blocks, Subscribers &subscribers,
+		 Mappings &mappings, Stats &stats);
 
 	uint64_t hash(const InsideKey &key) const
 	{
 		return hash_words(key_, uint64_t{key.realm} << 32 | key.inside_be,
-				  uint64_t{key.remote_be} << 32 | uint32_t{key.inside_port_be} << 16 | key.remote_port_be) +
+				  uint64_t{key.remote_be} << 32 | uint32_t{key.inside_port_be} << 16 |
+					  key.remote_port_be) +
 		       key.protocol * 0x9e3779b97f4a7c15u;
 	}
 	uint64_t hash(const OutsideKey &key) const
 	{
 		return hash_words(key_, uint64_t{key.public_be} << 32 | key.remote_be,
-				  uint64_t{key.protocol} << 32 | uint32_t{key.public_port_be} << 16 | key.remote_port_be);
+				  uint64_t{key.protocol} << 32 | uint32_t{key.public_port_be} << 16 |
+					  key.remote_port_be);
 	}
 	uint32_t find(const InsideKey &key, uint64_t hash) const;
 	uint32_t find(const OutsideKey &key, uint64_t hash) const;

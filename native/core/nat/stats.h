@@ -1,5 +1,5 @@
-// What one engine counts beside the ledger, whose drops and forwards its caller counts from the verdicts. Written by the
-// worker's thread; others may read a torn moment of it.
+// What one engine counts beside the ledger, whose drops and forwards its caller counts from the verdicts. Written by
+// the worker's thread; others may read a torn moment of it.
 #pragma once
 
 #include <cstdint>

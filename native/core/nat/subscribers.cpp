@@ -207,7 +207,8 @@ uint32_t Subscribers::grant_anywhere(const Subscriber &subscriber, bool low)
 		const uint32_t count = static_cast<uint32_t>(addresses.size());
 		const uint32_t one = static_cast<uint32_t>((dice & 0xffff) % count);
 		const uint32_t two = static_cast<uint32_t>((dice >> 16 & 0xffff) % count);
-		const uint32_t start = blocks_.free_blocks(addresses[one]) >= blocks_.free_blocks(addresses[two]) ? one : two;
+		const uint32_t start =
+			blocks_.free_blocks(addresses[one]) >= blocks_.free_blocks(addresses[two]) ? one : two;
 		for (uint32_t i = 0; i < count; i++) {
 			const uint16_t address = addresses[(start + i) % count];
 			const uint32_t block =

@@ -9,8 +9,9 @@
 //   all-in                   140   of 192; and 18 more where filtering is address-dependent. A port costs 4 bytes of
 //                                  PortBlocks, a subscriber 128 here.
 //
-// Mapping and session are two things. A mapping is (subscriber, protocol, inside port) <-> (P, protocol, p): it owns the
-// port, and admits remotes. A session is a mapping and one remote: it has the TCP state, and it is what packets find.
+// Mapping and session are two things. A mapping is (subscriber, protocol, inside port) <-> (P, protocol, p): it owns
+// the port, and admits remotes. A session is a mapping and one remote: it has the TCP state, and it is what packets
+// find.
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,8 @@
 // What a TCP segment does to its session: RFC 6146 section 3.5.2.2 with RFC 7857 section 2, IPv4 on both sides. Pure.
 //
-// A NAT sees segments, not connections: sequence numbers are not followed, so an RST may be forged, and does not end the
-// session. It starts the short timer; the next segment that is not an RST shows the connection lives, and brings the long
-// one back.
+// A NAT sees segments, not connections: sequence numbers are not followed, so an RST may be forged, and does not end
+// the session. It starts the short timer; the next segment that is not an RST shows the connection lives, and brings
+// the long one back.
 #pragma once
 
 #include "tables.h"
@@ -23,7 +23,8 @@ inline bool tcp_step(Session &session, uint8_t flags, bool from_inside)
 		return true;
 	}
 	if (flags & kTcpSyn) {
-		// A new connection on an old one's ports: from here on as at the beginning. A repeated SYN changes nothing.
+		// A new connection on an old one's ports: from here on as at the beginning. A repeated SYN changes
+		// nothing.
 		if (before == TcpState::closing || before == TcpState::reset) {
 			session.flags &= static_cast<uint16_t>(~(kSessionSeenInside | kSessionSeenOutside));
 			session.tcp = TcpState::opening;

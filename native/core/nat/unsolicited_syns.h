@@ -1,5 +1,5 @@
-// Inbound SYNs nobody asked for, until they may be answered: RFC 5382 REQ-4 wants six seconds of silence, since the inside
-// host's own SYN may be on its way (simultaneous open). Pure; the worker's thread.
+// Inbound SYNs nobody asked for, until they may be answered: RFC 5382 REQ-4 wants six seconds of silence, since the
+// inside host's own SYN may be on its way (simultaneous open). Pure; the worker's thread.
 //
 // Bounded: what does not fit is never answered, which is always allowed.
 #pragma once

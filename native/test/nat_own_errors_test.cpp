@@ -1,0 +1,166 @@
+// ICMP errors of our own: refusals, TTL, MTU, limits, silence. Virtual clock, no kernel.
+#include <gtest/gtest.h>
+
+#include "nat_bed.h"
+
+namespace vx::nat::test {
+namespace {
+
+const char *const kA = "10.0.0.5:5000";
+const char *const kB = "10.0.0.6:6000";
+const char *const kR1 = "198.51.100.7:53";
+const char *const kR2 = "192.0.2.9:4000";
+
+uint32_t remote(const char *text)
+{
+	return endpoint(text).address_be;
+}
+
+TEST(Icmp, WhoIsRefusedForLackOfPortsOrByALimitIsTold)
+{
+	Scene scene = one_address();
+	scene.config.sessions_per_subscriber = 1;
+	Nat nat(scene);
+	nat.open_udp(kA, kR1);
+	const Bytes refused = udp(endpoint(kA), endpoint(kR2), 40);
+	EXPECT_EQ(nat.refusal(refused), VX_DROP_subscriber_limit);
+	const auto answers = nat.answers();
+	ASSERT_EQ(answers.size(), 1u);
+	EXPECT_EQ(answers[0].to, Side::inside);
+	EXPECT_EQ(answers[0].realm, kVni);
+	EXPECT_EQ(answers[0].packet[20], 3);
+	EXPECT_EQ(answers[0].packet[21], 13);
+	EXPECT_EQ(text(source_of(answers[0].packet)), "203.0.113.1") << "there is no gateway address";
+	EXPECT_EQ(text(destination_of(answers[0].packet)), "10.0.0.5");
+	EXPECT_EQ(quoted_by(answers[0].packet), refused) << "as it was sent";
+}
+
+TEST(Icmp, OurOwnErrorsComeFromTheGatewayOfTheVni)
+{
+	Scene scene = one_address();
+	scene.config.gateways = {{200, address("10.0.0.2")}, {kVni, address("10.0.0.1")}};
+	Nat nat(scene);
+	nat.inside(udp(endpoint(kA), endpoint(kR1), 20, {.ttl = 1}));
+	EXPECT_EQ(text(source_of(nat.answers().at(0).packet)), "10.0.0.1");
+}
+
+TEST(Icmp, ASwitchASideSilencesOurAnswers)
+{
+	Scene scene = one_address();
+	scene.config.icmp_inside = false;
+	Nat nat(scene);
+	const Endpoint mapped = nat.open_udp(kA, kR1);
+	EXPECT_EQ(nat.refusal(udp(endpoint(kA), endpoint(kR1), 20, {.ttl = 1})), VX_DROP_ttl_expired);
+	EXPECT_EQ(nat.outside(udp(endpoint(kR1), mapped, 20, {.ttl = 1})).verdict.reason, VX_DROP_ttl_expired);
+	EXPECT_TRUE(nat.answers().empty());
+	scene.config.icmp_inside = scene.config.icmp_outside = true;
+	Nat loud(scene);
+	const Endpoint again = loud.open_udp(kA, kR1);
+	loud.inside(udp(endpoint(kA), endpoint(kR1), 20, {.ttl = 1}));
+	loud.outside(udp(endpoint(kR1), again, 20, {.ttl = 1}));
+	EXPECT_EQ(loud.answers().size(), 2u);
+}
+
+TEST(Icmp, AnExpiringTtlIsAnsweredForUdpTcpAndEchoWithoutASession)
+{
+	Nat nat(one_address());
+	const Bytes probes[] = {udp(endpoint(kA), endpoint(kR1), 20, {.ttl = 1}),
+				tcp(endpoint(kA), endpoint(kR1), kSyn, 0, {.ttl = 1}),
+				echo_request(endpoint(kA), remote(kR1), 20, {.ttl = 1})};
+	for (const Bytes &probe : probes) {
+		EXPECT_EQ(nat.refusal(probe), VX_DROP_ttl_expired);
+		const auto answers = nat.answers();
+		ASSERT_EQ(answers.size(), 1u);
+		EXPECT_EQ(answers[0].packet[20], 11);
+		EXPECT_EQ(answers[0].packet[21], 0);
+		EXPECT_EQ(quoted_by(answers[0].packet), probe);
+	}
+	EXPECT_EQ(nat.sessions(), 0u);
+}
+
+TEST(Icmp, ATtlOfTwoPassesBothWaysAndOneDoesNot)
+{
+	Nat nat(one_address());
+	const Out out = nat.inside(udp(endpoint(kA), endpoint(kR1), 20, {.ttl = 2}));
+	ASSERT_TRUE(out.sent(Side::outside));
+	EXPECT_EQ(out.packet[8], 1);
+	const Out back = nat.outside(udp(endpoint(kR1), from_of(out.packet), 20, {.ttl = 2}));
+	ASSERT_TRUE(back.sent(Side::inside));
+	EXPECT_EQ(back.packet[8], 1);
+	EXPECT_EQ(nat.outside(udp(endpoint(kR1), from_of(out.packet), 20, {.ttl = 1})).verdict.reason,
+		  VX_DROP_ttl_expired);
+	EXPECT_EQ(nat.refusal(udp(endpoint(kA), endpoint(kR1), 20, {.ttl = 0})), VX_DROP_ttl_expired);
+}
+
+TEST(Icmp, TooBigAndNotToBeFragmentedIsAnsweredWithTheMtuOnBothSides)
+{
+	Scene scene = one_address();
+	scene.config.mtu_outside = 1000;
+	scene.config.mtu_inside = 900;
+	Nat nat(scene);
+	const Bytes big = udp(endpoint(kA), endpoint(kR1), 973);
+	EXPECT_EQ(nat.refusal(big), VX_DROP_too_big);
+	auto answers = nat.answers();
+	ASSERT_EQ(answers.size(), 1u);
+	EXPECT_EQ(word(answers[0].packet, 20), 3 << 8 | 4);
+	EXPECT_EQ(word(answers[0].packet, 26), 1000);
+	EXPECT_EQ(answers[0].packet.size(), 576u);
+	EXPECT_TRUE(std::equal(big.begin(), big.begin() + 548, answers[0].packet.begin() + 28))
+		<< "quotes the original";
+	EXPECT_EQ(nat.sessions(), 0u);
+	const Endpoint mapped = nat.open_udp(kA, kR1);
+	EXPECT_EQ(nat.refusal(big), VX_DROP_too_big);
+	nat.answers();
+	EXPECT_EQ(nat.outside(udp(endpoint(kR1), mapped, 873)).verdict.reason, VX_DROP_too_big);
+	answers = nat.answers();
+	ASSERT_EQ(answers.size(), 1u) << "also where icmpErrors.outside is off: else the path is a black hole";
+	EXPECT_EQ(answers[0].to, Side::outside);
+	EXPECT_EQ(word(answers[0].packet, 26), 900);
+	EXPECT_EQ(source_of(answers[0].packet), mapped.address_be);
+	EXPECT_TRUE(nat.outside(udp(endpoint(kR1), mapped, 872)).sent(Side::inside));
+}
+
+TEST(Icmp, TooBigAndToBeFragmentedIsForwardedWithTheSizeOfItsPieces)
+{
+	Scene scene = one_address();
+	scene.config.mtu_outside = 1000;
+	Nat nat(scene);
+	const Out out = nat.inside(udp(endpoint(kA), endpoint(kR1), 1200, {.dont_fragment = false}));
+	ASSERT_TRUE(out.sent(Side::outside));
+	EXPECT_EQ(out.verdict.fragment_mtu, 1000u);
+	EXPECT_EQ(nat.inside(udp(endpoint(kA), endpoint(kR1), 100)).verdict.fragment_mtu, 0u);
+}
+
+TEST(Icmp, OurAnswersAreLimitedByTimeForOneSubscriberWithoutHarmToAnother)
+{
+	Nat nat(one_address());
+	for (int i = 0; i < 500; i++)
+		nat.inside(udp(endpoint(kA), endpoint(kR1), 20, {.ttl = 1}));
+	EXPECT_LE(nat.answers().size(), 256u);
+	nat.open_udp(kA, kR1);
+	nat.open_udp(kB, kR1);
+	nat.advance(2);
+	for (int i = 0; i < 200; i++)
+		nat.inside(udp(endpoint(kA), endpoint(kR1), 20, {.ttl = 1}));
+	EXPECT_EQ(nat.answers().size(), 50u);
+	nat.inside(udp(endpoint(kB), endpoint(kR1), 20, {.ttl = 1}));
+	EXPECT_EQ(nat.answers().size(), 1u);
+}
+
+TEST(Icmp, NothingAnswersAnErrorALaterFragmentOrASourceThatIsNoHost)
+{
+	Nat nat(one_address());
+	const Bytes about = udp(endpoint(kR1), endpoint(kA));
+	Bytes error = icmp_error(address("10.0.0.5"), remote(kR1), 3, 3, about);
+	error[8] = 1;
+	fix_checksums(error);
+	nat.inside(error);
+	nat.inside(udp(endpoint("255.255.255.255:5"), endpoint(kR1), 20, {.ttl = 1}));
+	nat.inside(udp(endpoint("224.0.0.5:5"), endpoint(kR1), 20, {.ttl = 1}));
+	auto pieces = in_pieces(udp(endpoint(kA), endpoint(kR1), 64, {.ttl = 1, .dont_fragment = false}), 32);
+	nat.all_from_inside(pieces[1]);
+	EXPECT_TRUE(nat.answers().empty());
+}
+
+}  // namespace
+}  // namespace vx::nat::test
