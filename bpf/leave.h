@@ -148,7 +148,7 @@ static __noinline int vx_to_worker(struct xdp_md *ctx, struct vx_slot *slot, con
 /* Which worker has the flow: all packets between two addresses go to one, fragments too. */
 static __always_inline __u32 vx_owner(struct xdp_md *ctx, __be16 protocol_be)
 {
-	__u32 hash = 0;
+	__u32 hash = vx_cache_seed;
 
 	if (vx_workers == 1)
 		return 0;
@@ -156,13 +156,13 @@ static __always_inline __u32 vx_owner(struct xdp_md *ctx, __be16 protocol_be)
 		struct iphdr *ip = vx_at(ctx, ETH_HLEN, sizeof(*ip));
 
 		if (ip)
-			hash = ip->saddr ^ (ip->daddr << 16 | ip->daddr >> 16);
+			hash ^= ip->saddr ^ (ip->daddr << 16 | ip->daddr >> 16);
 	} else {
 		struct ipv6hdr *ip = vx_at(ctx, ETH_HLEN, sizeof(*ip));
 
 		if (ip)
 			for (int i = 0; i < 4; i++)
-				hash ^= (ip->saddr.in6_u.u6_addr32[i] ^ ip->daddr.in6_u.u6_addr32[3 - i]) << i;
+				hash = (hash ^ ip->saddr.in6_u.u6_addr32[i] ^ ip->daddr.in6_u.u6_addr32[3 - i]) * 0x9e3779b1;
 	}
 	hash = (hash ^ hash >> 16) * 0x7feb352d; /* lowbias32 by C. Wellons: neighbours among addresses part */
 	hash = (hash ^ hash >> 15) * 0x846ca68b;

@@ -16,15 +16,11 @@ constexpr uint32_t kLiveBatch = 64;  // fewer: more flushes; more: the frames fa
 
 bool Injector::begin()
 {
-	const int cpu = sched_getcpu();
-	if (cpu < 0 || static_cast<size_t>(cpu) >= lanes_.size())
-		return false;
-	vx_injection &lane = lanes_[static_cast<size_t>(cpu)];
 	uint32_t nobody = 0;
-	if (!__atomic_compare_exchange_n(&lane.worker, &nobody, worker_ + 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+	if (sched_getcpu() != cpu_ || !__atomic_compare_exchange_n(&lane_->worker, &nobody, worker_ + 1, false,
+								   __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
 		return false;
-	lane_ = &lane;
-	lane.count = lane.cursor = 0;
+	lane_->count = lane_->cursor = 0;
 	return true;
 }
 

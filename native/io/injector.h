@@ -10,7 +10,6 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 
 #include "../../bpf/abi/abi.h"
 
@@ -20,14 +19,16 @@ constexpr uint32_t kInjectBytesMax = 3072;
 
 class Injector {
 public:
-	// `program_fd` -1: there is none, and ready() is false. `lanes` by CPU; `counters` are this worker's.
-	Injector(int program_fd, std::span<vx_injection> lanes, uint32_t worker, vx_counters *counters)
-		: program_fd_(program_fd), lanes_(lanes), worker_(worker), counters_(counters)
+	// `program_fd` -1: there is none, and ready() is false. `lane` is that of the CPU the worker is pinned to; `counters`
+	// are the worker's.
+	Injector(int program_fd, vx_injection *lane, int cpu, uint32_t worker, vx_counters *counters)
+		: program_fd_(program_fd), lane_(lane), cpu_(cpu), worker_(worker), counters_(counters)
 	{
 	}
 
 	bool ready() const { return program_fd_ >= 0; }
-	// Takes this CPU's lane for one call. False: another worker, stopped within its own, has it.
+	// Takes the CPU's lane for one call. False: another worker, stopped within its own call, has it, or somebody has moved
+	// this thread.
 	bool begin();
 	// At most VX_INJECTION_MAX.
 	void add(uint64_t address, uint32_t length)
@@ -42,10 +43,10 @@ public:
 
 private:
 	int program_fd_;
-	std::span<vx_injection> lanes_;
+	vx_injection *lane_;
+	int cpu_;
 	uint32_t worker_;
 	vx_counters *counters_;
-	vx_injection *lane_ = nullptr;
 };
 
 }  // namespace vx

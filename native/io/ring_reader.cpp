@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -75,6 +76,11 @@ uint32_t RingReader::consume(const RingMemory &ring, uint32_t most, const Visit 
 	if (count)
 		__atomic_store_n(ring.consumer, at, __ATOMIC_RELEASE);
 	return count;
+}
+
+bool RingReader::pending() const
+{
+	return std::any_of(rings_.begin(), rings_.end(), [](const Ring &ring) { return ring.pending(); });
 }
 
 bool RingReader::consume(uint32_t most)

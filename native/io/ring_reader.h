@@ -36,6 +36,8 @@ public:
 
 	// Readable in poll(2) when a producer has asked for a wake-up.
 	int fd() const { return epoll_.get(); }
+	// Whether a record has been reserved that was not read yet.
+	bool pending() const;
 	// At most `most` records of each ring, so that no producer can keep the reader. True: there may be more.
 	bool consume(uint32_t most = UINT32_MAX);
 
@@ -47,6 +49,10 @@ private:
 		Ring &operator=(Ring &&) = delete;
 		~Ring();
 		uint32_t consume(uint32_t most, const Visit &visit);
+		bool pending() const
+		{
+			return __atomic_load_n(reinterpret_cast<const uint64_t *>(producer_), __ATOMIC_ACQUIRE) != *consumer_;
+		}
 
 	private:
 		explicit Ring(Fd map, uint32_t bytes) : map_(std::move(map)), bytes_(bytes) {}

@@ -64,14 +64,18 @@ public:
 	uint64_t take();
 	// Any address within the chunk.
 	void put(uint64_t address);
-	// Once a turn.
+	// Once a turn: brings what is too many, and fetches before there are none, for the store may be visited just then.
 	void share()
 	{
 		if (own_.size() > keep_most_)
 			umem_.bring(own_, own_.size() - keep_most_ / 2);
+		else if (own_.size() < kFew)
+			fetch();
 	}
 
 private:
+	static constexpr size_t kFew = 128;
+
 	Umem &umem_;
 	const uint32_t keep_most_;
 	std::vector<uint64_t> own_;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <cstdlib>
 #include <utility>
@@ -216,7 +217,7 @@ Result<XskTransmitter> XskTransmitter::open(TxQueue &queue, int umem_fd)
 	if (auto mapped = self.tx_.map(fd, XDP_PGOFF_TX_RING, offsets.tx, kTxRing); !mapped)
 		return mapped.error();
 	if (queue.first_fd_ < 0) {
-		const QueueRings rings{queue.fill_, kUnusedRing, queue.completion_, kCompletionRing};
+		const QueueRings rings{queue.fill_, kUnusedRing, queue.completion_, std::bit_ceil(kCompletionRing * queue.sockets_)};
 		if (auto made = rings.make(fd, offsets); !made)
 			return made.error();
 	}
@@ -233,7 +234,7 @@ Result<XskTransmitter> XskTransmitter::open(TxQueue &queue, int umem_fd)
 
 void XskTransmitter::queue(Frame frame, uint32_t tag)
 {
-	if (!has_room())
+	if (produced_ - tx_.consumer() >= tx_.size())
 		abort();
 	tx_[produced_] = {frame.address, frame.length, 0};
 	slots_[produced_ & (kTxRing - 1)] = {frame.length, tag, false};
@@ -262,7 +263,10 @@ void XskTransmitter::skip_taken_back()
 int XskTransmitter::kick(const Tell &tell)
 {
 	tx_.set_producer(produced_);
+	if (queue_->sending_.test_and_set(std::memory_order_acquire))
+		return EAGAIN;
 	const int err = sendto(fd(), nullptr, 0, MSG_DONTWAIT, nullptr, 0) < 0 ? errno : 0;
+	queue_->sending_.clear(std::memory_order_release);
 	if (err == ENETDOWN || err == ENXIO)
 		return err;
 	skip_taken_back();

@@ -14,6 +14,8 @@
 //   published only if some frame was sent or a batch ran out, so after an error it can lag behind what was consumed.
 // - EBUSY: the descriptor it stopped at was consumed, completed and lost. EAGAIN, ENOBUFS: it is still queued.
 //   ENETDOWN, ENXIO: nothing was looked at.
+// - From Linux 6.6 until a fix of 2025 (xsk: Fix immature cq descriptor production) two sockets of one queue that send at
+//   once can complete each other's frames: they send in turns.
 // - Nothing but a kick reads the TX ring, so between kicks queued descriptors may be rewritten. One with an
 //   impossible address is never sent: that is how queued frames are taken back. Kernels differ in the rest: older
 //   ones pass over all of them at once, 6.18 over one a kick and completes it with the address it found. So a kick
@@ -108,7 +110,11 @@ enum class TxFate { sent, refused, taken_back };
 // A transmit queue's frames that the driver has, shared by the sockets there.
 class TxQueue {
 public:
-	TxQueue(uint32_t ifindex, uint32_t queue) : ifindex_(ifindex), queue_(queue) {}
+	// At most `sockets` of them.
+	TxQueue(uint32_t ifindex, uint32_t queue, uint32_t sockets)
+		: ifindex_(ifindex), queue_(queue), sockets_(sockets)
+	{
+	}
 
 	// Frames the driver is done with, whoever sent them, become the caller's.
 	void reap(Frames &frames);
@@ -117,10 +123,10 @@ public:
 
 private:
 	friend class XskTransmitter;
-	const uint32_t ifindex_, queue_;
+	const uint32_t ifindex_, queue_, sockets_;
 	int first_fd_ = -1;
 	XskRing<uint64_t> fill_, completion_;
-	std::atomic_flag visited_;
+	std::atomic_flag visited_, sending_;
 	std::atomic<uint32_t> in_kernel_{0};
 };
 
@@ -141,7 +147,8 @@ public:
 	// Frames whose fate is open.
 	uint32_t queued() const { return queued_; }
 	void queue(Frame frame, uint32_t tag);
-	// One kick. Returns the errno that ended it, 0: everything queued was taken.
+	// One kick. Returns the errno that ended it, 0: everything queued was taken. EAGAIN also while another socket of
+	// the queue sends.
 	int kick(const Tell &tell);
 	void reap(Frames &frames) { queue_->reap(frames); }
 	// Gives up on everything queued: the frames are the caller's at once and are never sent.

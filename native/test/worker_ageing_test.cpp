@@ -32,7 +32,7 @@ protected:
 		umem_ = std::move(*umem);
 		frames_ = std::make_unique<Frames>(*umem_, UINT32_MAX);
 		inside_ = std::make_unique<RxQueue>(if_nametoindex("in0"), 0, 16);
-		outside_ = std::make_unique<TxQueue>(if_nametoindex("out0"), 0);
+		outside_ = std::make_unique<TxQueue>(if_nametoindex("out0"), 0, 1);
 		requests_ = std::move(*requests);
 		announcements_ = std::move(*announcements);
 		auto receiver = XskReceiver::open(*umem_, *inside_, 32, -1);
@@ -45,7 +45,7 @@ protected:
 		links_ = std::make_unique<Links>(if_nametoindex("in0"), if_nametoindex("out0"),
 						 bpf_map__fd(feeder_->maps.interfaces), *tables_, events_);
 		ASSERT_TRUE(links_->read(*reads, 0));
-		sender_ = std::make_unique<Sender>(*frames_, transmitter_, Injector(-1, {}, 0, &counters()), *links_,
+		sender_ = std::make_unique<Sender>(*frames_, transmitter_, Injector(-1, nullptr, 0, 0, &counters()), *links_,
 						   requests_, counters(), events_,
 						   Sampler(feeder_->bss->control, slot_, events_));
 		neighbours_ = std::make_unique<Neighbours>(*links_, bpf_map__fd(feeder_->maps.neighbours), requests_,

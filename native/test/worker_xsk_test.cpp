@@ -24,7 +24,7 @@ protected:
 		umem_ = std::move(*umem);
 		frames_ = std::make_unique<Frames>(*umem_, UINT32_MAX);
 		inside_ = std::make_unique<RxQueue>(if_nametoindex("in0"), 0, 16);
-		outside_ = std::make_unique<TxQueue>(if_nametoindex("out0"), 0);
+		outside_ = std::make_unique<TxQueue>(if_nametoindex("out0"), 0, 1);
 		auto receiver = XskReceiver::open(*umem_, *inside_, 32, -1);
 		ASSERT_TRUE(receiver) << receiver.error().op;
 		receiver_ = std::make_unique<XskReceiver>(std::move(*receiver));

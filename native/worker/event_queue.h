@@ -21,7 +21,7 @@ public:
 	void push(const char *event, uint64_t now_ns, std::string detail)
 	{
 		const std::lock_guard lock(mutex_);
-		if (now_ns - second_ns_ >= 1000000000) {
+		if (now_ns >= second_ns_ + 1000000000) {
 			second_ns_ = now_ns;
 			this_second_.clear();
 		}

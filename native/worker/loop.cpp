@@ -30,13 +30,20 @@ constexpr uint64_t kPollEveryNs = 1000000;  // while not sleeping: for what is n
 constexpr uint64_t kCountRefusedNs = 5000000;
 constexpr uint64_t kSpinNs = 50000;  // a sleep and a wake-up cost about as much
 
+vx_injection *lane_of(const WorkersConfig &config, uint32_t number)
+{
+	const auto cpu = static_cast<size_t>(config.cpus[number]);
+	return cpu < config.injections.size() ? &config.injections[cpu] : nullptr;
+}
+
 }  // namespace
 
 Loop::Loop(Shared &shared, uint32_t number)
 	: shared_(shared), number_(number), slot_(shared.config.slots[number]),
 	  frames_(*shared.umem, shared.config.count() == 1 ? UINT32_MAX : kKeptFrames),
 	  sender_(frames_, transmitter_,
-		  Injector(shared.config.inject_fd, shared.config.injections, number, &slot_.direction[VX_INSIDE]),
+		  Injector(shared.config.inject_fd, lane_of(shared.config, number), shared.config.cpus[number], number,
+			   &slot_.direction[VX_INSIDE]),
 		  shared.links, requests_, slot_.direction[VX_INSIDE], shared.events,
 		  Sampler(*shared.config.control, slot_, shared.events))
 {
@@ -77,8 +84,8 @@ Result<void> Loop::open_sockets()
 	const uint32_t workers = shared_.config.count();
 	receivers_.reserve(shared_.inside.size());
 	for (const auto &queue : shared_.inside) {
-		// One that stands still keeps no more than half of a queue's frames from the others.
-		const uint32_t entries = workers == 1 ? std::bit_ceil(queue->share() + 1) : std::bit_floor(queue->share() / 2);
+		// Those that stand still keep no more than their part of a queue's frames from the others.
+		const uint32_t entries = workers == 1 ? std::bit_ceil(queue->share() + 1) : std::bit_floor(queue->share() / workers);
 		auto receiver = XskReceiver::open(*shared_.umem, *queue, entries, shared_.umem_socket);
 		if (!receiver)
 			return receiver.error();
@@ -193,6 +200,7 @@ bool Loop::receive_turn()
 
 void Loop::refill()
 {
+	frames_.share();
 	for (XskReceiver &receiver : receivers_)
 		receiver.queue().refill(frames_);
 }
@@ -207,10 +215,17 @@ int Loop::poll_timeout_ms(bool more) const
 {
 	if (more)
 		return 0;
-	if (sender_.backlogged())
+	if (sender_.backlogged() || queues_starve())
 		return 1;
 	const uint64_t left_ns = next_tick_ns_ > now_ns_ ? next_tick_ns_ - now_ns_ : 0;
 	return static_cast<int>(left_ns / 1000000 + 1);
+}
+
+// Frames come free when others complete theirs, which wakes nobody here.
+bool Loop::queues_starve() const
+{
+	return std::any_of(shared_.inside.begin(), shared_.inside.end(),
+			   [](const auto &queue) { return queue->lent() < queue->share(); });
 }
 
 void Loop::note_latency()
@@ -224,8 +239,11 @@ void Loop::note_latency()
 
 void Loop::wait(int timeout_ms)
 {
-	// Set before poll(2) looks at the rings: who reserves a record after that sees it.
+	// Set before the rings are looked at once more: who reserves a record after that sees it, and poll(2) itself knows
+	// only of records that asked for a wake-up.
 	__atomic_store_n(&shared_.config.control->worker_sleeps[number_], timeout_ms != 0, __ATOMIC_SEQ_CST);
+	if (records_->pending())
+		timeout_ms = 0;
 	poll(polled_.data(), polled_.size(), timeout_ms);
 	__atomic_store_n(&shared_.config.control->worker_sleeps[number_], 0, __ATOMIC_RELAXED);
 	now_ns_ = monotonic_ns();
@@ -305,6 +323,9 @@ void Loop::finish()
 	} while (sender_.backlogged() && now_ns_ < until_ns);
 	sender_.give_up();
 	count_refused();
+	// Here, not one after the other on the main thread: the kernel waits for a grace period with each.
+	receivers_.clear();
+	transmitter_ = XskTransmitter();
 	alive_.store(false, std::memory_order_relaxed);
 }
 

@@ -71,6 +71,7 @@ private:
 	void note_latency();
 
 	int poll_timeout_ms(bool more) const;
+	bool queues_starve() const;
 	void wait(int timeout_ms);
 	void tick();
 	void count_refused();

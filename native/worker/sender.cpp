@@ -202,7 +202,7 @@ void Sender::flush(uint64_t now_ns)
 			continue;
 		}
 		fill_ring();
-		if (!backlogged())
+		if (!transmitter_.queued())
 			break;
 		const uint32_t before = transmitter_.queued();
 		const int err = transmitter_.kick(on_fate);

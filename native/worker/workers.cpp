@@ -21,13 +21,13 @@ constexpr uint32_t kHeldFrames = 3072, kWorkerFrames = 2048;
 // The queues go through all they are lent in turn: more would bridge a longer pause of a worker, but fall out of the
 // cores' caches and page tables, which costs more of the rate than the packet itself (docs/PERFORMANCE.md).
 constexpr uint32_t kReceiveFrames = 1024, kReceiveAllFrames = 2048;
-constexpr uint32_t kReceiveFramesMin = 128, kReceiveAllFramesMin = 1024;
+constexpr uint32_t kReceiveFramesMin = 128, kReceiveAllFramesMin = 1024, kReceiveFramesEachMin = 64;
 
-uint32_t receive_share(uint32_t queues, vx_hand_over hand_over)
+uint32_t receive_share(uint32_t workers, uint32_t queues, vx_hand_over hand_over)
 {
 	const bool all = hand_over == VX_HAND_OVER_SOCKETS;
-	return std::max((all ? kReceiveAllFrames : kReceiveFrames) / std::max(queues, 1u),
-			all ? kReceiveAllFramesMin : kReceiveFramesMin);
+	const uint32_t least = std::max(all ? kReceiveAllFramesMin : kReceiveFramesMin, workers * kReceiveFramesEachMin);
+	return std::max((all ? kReceiveAllFrames : kReceiveFrames) / std::max(queues, 1u), least);
 }
 
 struct Thread {
@@ -71,7 +71,7 @@ uint32_t umem_chunks(uint32_t workers, uint32_t inside_queues, vx_hand_over hand
 	// With everything by socket as many again as are lent: the queues need frames while a turn's are being sent.
 	const uint32_t times = hand_over == VX_HAND_OVER_SOCKETS ? 2 : 1;
 	return kHeldFrames + (workers - 1) * kWorkerFrames +
-	       times * inside_queues * receive_share(inside_queues, hand_over);
+	       times * inside_queues * receive_share(workers, inside_queues, hand_over);
 }
 
 Shared::Shared(const WorkersConfig &wanted, std::unique_ptr<Umem> frames)
@@ -79,11 +79,11 @@ Shared::Shared(const WorkersConfig &wanted, std::unique_ptr<Umem> frames)
 	  links(static_cast<uint32_t>(wanted.inside_ifindex), static_cast<uint32_t>(wanted.outside_ifindex),
 		wanted.interface_fd, tables, events)
 {
-	const uint32_t share = receive_share(config.inside_queues, config.hand_over);
+	const uint32_t share = receive_share(config.count(), config.inside_queues, config.hand_over);
 	for (uint32_t queue = 0; queue < config.inside_queues; queue++)
 		inside.push_back(std::make_unique<RxQueue>(links.inside().ifindex, queue, share));
 	for (uint32_t queue = 0; queue < std::max(config.outside_queues, 1u); queue++)
-		outside.push_back(std::make_unique<TxQueue>(links.outside().ifindex, queue));
+		outside.push_back(std::make_unique<TxQueue>(links.outside().ifindex, queue, config.count()));
 }
 
 void Shared::check_frames(uint32_t own) const

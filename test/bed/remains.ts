@@ -19,6 +19,13 @@ function namespaces(prefix: (name: string) => boolean): string[] {
   return existsSync("/run/netns") ? readdirSync("/run/netns").filter(prefix) : [];
 }
 
+function mountsBelow(directory: string): string[] {
+  const points = readFileSync("/proc/self/mounts", "utf8")
+    .split("\n")
+    .map((line) => line.split(" ")[1] ?? "");
+  return points.filter((point) => point.startsWith(`${directory}/`));
+}
+
 /** Ends the processes of one bed's namespaces and removes all that carries its name. Synchronous: also for `exit`. */
 export function removeBed(name: string, directory: string): void {
   const mine = namespaces((other) => other.startsWith(`${name}-`));
@@ -32,7 +39,8 @@ export function removeBed(name: string, directory: string): void {
     }
   }
   for (const namespace of mine) trySync("ip", ["netns", "del", namespace]);
-  trySync("umount", ["-R", join(directory, "bpffs")]);
+  // Deepest first: a mount may lie in another.
+  for (const mount of mountsBelow(directory).toReversed()) trySync("umount", ["-l", mount]);
   rmSync(directory, { recursive: true, force: true });
 }
 

@@ -6,7 +6,7 @@ import { after, afterEach, before, beforeEach, describe, test } from "node:test"
 import { ADDRESS, Bed } from "../bed/bed.js";
 import { Daemon, type Stats } from "../bed/daemon.js";
 import { generate, type Load, Sink } from "../bed/tools.js";
-import { agreed, assertNothingWrong, dropsOf, receivedIs, ROOT_ONLY } from "./ledger.js";
+import { agreed, assertNothingWrong, dropsOf, receivedIs, ROOT_ONLY, settled } from "./ledger.js";
 
 const RULE = { protocol: "udp", port: 31766, to: `${ADDRESS.target}:9000` };
 /** A thousand flows between a thousand pairs of addresses, by which packets are shared out. */
@@ -68,5 +68,20 @@ for (const datapath of ["afxdp", "ringbuf"] as const)
         assert.deepEqual(others(stats), []);
         assertNothingWrong(arrived);
         assert.ok(stats.inside.injected > 0);
+      });
+
+      test("account for every packet when all have to send one by one, by one outside queue or several", async () => {
+        await sink.stop();
+        await bed.exec("target", "ethtool", ["-K", "dst0", "gro", "off"]);
+        const earlier = (await bed.traffic("target", "dst0")).received;
+        const { sent } = await generate(bed, { ...LOAD, count: 500_000 });
+        await receivedIs(daemon, sent);
+        const stats = await settled(daemon);
+        assert.deepEqual(
+          others(stats).filter((name) => name !== "redirect_error"),
+          [],
+        );
+        assert.equal((await bed.traffic("target", "dst0")).received - earlier, stats.inside.forwarded);
+        sink = await Sink.start(bed);
       });
     });
