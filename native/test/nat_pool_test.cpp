@@ -98,6 +98,18 @@ TEST(Pool, NewSessionsBeyondTheRateAreRefusedAndAnotherSubscriberUnaffected)
 	EXPECT_EQ(nat.refusal(flow("10.0.0.5", 5000)), VX_DROP_session_rate);
 }
 
+TEST(Pool, AHostThatMayHaveNothingLeavesNothingBehind)
+{
+	for (const bool by_rate : {true, false}) {
+		Scene scene = one_address();
+		(by_rate ? scene.config.new_sessions_per_second : scene.config.sessions_per_subscriber) = 0;
+		Nat nat(scene);
+		EXPECT_EQ(nat.refusal(flow("10.0.0.5", 2000)),
+			  by_rate ? VX_DROP_session_rate : VX_DROP_subscriber_limit);
+		EXPECT_EQ(nat.engine().subscribers().count(), 0u);
+	}
+}
+
 TEST(Pool, AFullTableRefusesAndEvictsNobody)
 {
 	Scene scene = one_address();

@@ -140,6 +140,19 @@ TEST(Udp, PacketsFromInsideRefreshAndPacketsFromOutsideDoNot)
 	EXPECT_EQ(nat.outside(udp(endpoint(kR1), neglected)).verdict.reason, VX_DROP_no_session);
 }
 
+TEST(Udp, AClockThatGoesBackStandsStill)
+{
+	Nat nat(one_address());
+	const Endpoint mapped = nat.open_udp(kA, kR1);
+	Bytes late = udp(endpoint(kA), endpoint(kR1));
+	const uint32_t length = static_cast<uint32_t>(late.size());
+	Packet packet{.ip = late.data(), .length = length, .realm = kVni, .from = Side::inside};
+	EXPECT_EQ(nat.engine().process(packet, nat.now_ns() - 50000000000).action, Action::forward);
+	nat.engine().tick(nat.now_ns() - 60000000000, 1000);
+	nat.advance(299);
+	EXPECT_TRUE(nat.outside(udp(endpoint(kR1), mapped)).sent(Side::inside));
+}
+
 TEST(Udp, StrangersDoNotKeepAMappingAliveUnderEndpointIndependentFiltering)
 {
 	Nat nat(filtering(Filtering::endpoint_independent));

@@ -239,9 +239,9 @@ bool Engine::tick(uint64_t now_ns, uint32_t budget)
 {
 	set_time(now_ns);
 	const bool sessions_done = sessions_.expire(now_, budget);
-	const bool mappings_done = mappings_.free_rested(now_, now_ns, budget);
+	const bool mappings_done = mappings_.free_rested(now_, now_ns_, budget);
 	fragments_.expire(now_);
-	subscribers_.retry_releases(now_ns);
+	subscribers_.retry_releases(now_ns_);
 	answer_unsolicited();
 	return sessions_done && mappings_done;
 }

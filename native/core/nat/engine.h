@@ -20,6 +20,8 @@
 // Refusals are verdicts with a named reason. Where the RFCs ask for an ICMP answer it waits in replies().
 #pragma once
 
+#include <algorithm>
+
 #include "config.h"
 #include "datagram_ids.h"
 #include "fragments.h"
@@ -42,7 +44,8 @@ public:
 	       std::span<std::byte> memory, uint64_t now_ns);
 	Engine(const Engine &) = delete;
 
-	// Rewrites the packet in place as far as the verdict says. `now_ns` never goes back.
+	// Rewrites the packet in place as far as the verdict says. A clock that goes back, as in a capture, stands
+	// still.
 	Verdict process(Packet &packet, uint64_t now_ns);
 	// The same for many, whose table lines are fetched while others are worked on.
 	void process_batch(std::span<Packet> packets, std::span<Verdict> verdicts, uint64_t now_ns);
@@ -67,8 +70,8 @@ private:
 
 	void set_time(uint64_t now_ns)
 	{
-		now_ns_ = now_ns;
-		now_ = ticks_of(now_ns);
+		now_ns_ = std::max(now_ns_, now_ns);
+		now_ = ticks_of(now_ns_);
 	}
 
 	// engine.cpp

@@ -57,17 +57,19 @@ Verdict Engine::open_from_inside(Packet &packet, Headers &h, uint64_t hash)
 		subscribers_.release_if_idle(number);
 		return verdict;
 	}
-	if (subscriber.sessions >= config_.sessions_per_subscriber)
-		return refuse_inside(packet, h, VX_DROP_subscriber_limit);
-	if (!session_rate_.allows(subscriber.sessions_due_ns, now_ns_))
-		return refuse_inside(packet, h, VX_DROP_session_rate);
-	sessions_.prefetch_add();
-	const auto mapping = mappings_.find_or_make(number, h.protocol, h.source_port_be, now_ns_);
-	if (mapping.refused >= 0) {
-		const Verdict verdict = refuse_inside(packet, h, static_cast<vx_drop>(mapping.refused));
+	const auto refuse = [&](int reason) {
+		const Verdict verdict = refuse_inside(packet, h, static_cast<vx_drop>(reason));
 		subscribers_.release_if_idle(number);
 		return verdict;
-	}
+	};
+	if (subscriber.sessions >= config_.sessions_per_subscriber)
+		return refuse(VX_DROP_subscriber_limit);
+	if (!session_rate_.allows(subscriber.sessions_due_ns, now_ns_))
+		return refuse(VX_DROP_session_rate);
+	sessions_.prefetch_add();
+	const auto mapping = mappings_.find_or_make(number, h.protocol, h.source_port_be, now_ns_);
+	if (mapping.refused >= 0)
+		return refuse(mapping.refused);
 	session_rate_.charge(subscriber.sessions_due_ns, now_ns_);
 	subscriber.heard = true;
 	const uint16_t remote_port_be = h.protocol == IPPROTO_ICMP ? uint16_t{0} : h.destination_port_be;
