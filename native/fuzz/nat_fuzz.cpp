@@ -185,7 +185,7 @@ private:
 			}
 			for (; const Reply *reply = engines_[worker]->replies().peek();
 			     engines_[worker]->replies().done())
-				require(reply->length >= 56 && reply->length <= kReplyBytesMax &&
+				require(reply->length >= 28 + 20 && reply->length <= kReplyBytesMax &&
 					header_is_right(reply->bytes));
 			while (engines_[worker]->records().peek(2))
 				engines_[worker]->records().done(1);
