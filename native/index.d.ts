@@ -190,5 +190,6 @@ export interface Replayed {
 }
 
 /** Runs the capture `input` through the packet path, with packet time as the clock, and writes what leaves outside to
- * `output`. One at a time; needs no privilege. Codes: CAPTURE_INVALID, CAPTURE_UNREADABLE, OUTPUT_UNWRITABLE. */
-export function replay(plan: ReplayPlan, input: string, output: string): Promise<Replayed>;
+ * `output`; where that is a file it grows as `temporary` until it is complete. One at a time; needs no privilege.
+ * Codes: CAPTURE_INVALID, CAPTURE_UNREADABLE, OUTPUT_UNWRITABLE. */
+export function replay(plan: ReplayPlan, input: string, output: string, temporary: string): Promise<Replayed>;

@@ -45,9 +45,9 @@ ReplayPlan to_replay_plan(const Napi::Object &plan)
 
 class ReplayJob : public Napi::AsyncWorker {
 public:
-	ReplayJob(Napi::Env env, ReplayPlan plan, std::string input, std::string output)
+	ReplayJob(Napi::Env env, ReplayPlan plan, std::string input, std::string output, std::string temporary)
 		: Napi::AsyncWorker(env), deferred_(Napi::Promise::Deferred::New(env)), plan_(std::move(plan)),
-		  input_(std::move(input)), output_(std::move(output))
+		  input_(std::move(input)), output_(std::move(output)), temporary_(std::move(temporary))
 	{
 	}
 	Napi::Promise start()
@@ -78,7 +78,7 @@ protected:
 private:
 	Napi::Promise::Deferred deferred_;
 	ReplayPlan plan_;
-	std::string input_, output_;
+	std::string input_, output_, temporary_;
 	std::optional<Error> error_;
 	std::vector<uint8_t> counters_;
 	uint64_t first_ns_ = 0, last_ns_ = 0;
@@ -100,7 +100,7 @@ private:
 		auto reader = CaptureReader::open(**source);
 		if (!reader)
 			return about(input_, reader.error());
-		auto writer = CaptureWriter::create(output_);
+		auto writer = CaptureWriter::create(output_, temporary_);
 		if (!writer)
 			return about(output_, writer.error());
 		CapturedPacket packet{};
@@ -135,8 +135,8 @@ Napi::Value replay_function(const Napi::CallbackInfo &info)
 		return env.Undefined();
 	}
 	auto plan = to_replay_plan(info[0].As<Napi::Object>());
-	return (new ReplayJob(env, std::move(plan), info[1].ToString().Utf8Value(), info[2].ToString().Utf8Value()))
-		->start();
+	auto file = [&](size_t argument) { return info[argument].ToString().Utf8Value(); };
+	return (new ReplayJob(env, std::move(plan), file(1), file(2), file(3)))->start();
 }
 
 }  // namespace vx

@@ -51,7 +51,7 @@ size_t FileSource::read(uint8_t *into, size_t size)
 	return got;
 }
 
-Result<std::unique_ptr<CaptureWriter>> CaptureWriter::create(const std::string &path)
+Result<std::unique_ptr<CaptureWriter>> CaptureWriter::create(const std::string &path, const std::string &temporary)
 {
 	std::unique_ptr<CaptureWriter> writer(new CaptureWriter(path));
 	struct stat about;
@@ -59,14 +59,9 @@ Result<std::unique_ptr<CaptureWriter>> CaptureWriter::create(const std::string &
 	if (exists && !S_ISREG(about.st_mode)) {
 		writer->file_.reset(fopen(path.c_str(), "wbe"));
 	} else {
-		// Through links, and with the modes of what was there.
-		char *real = exists ? realpath(path.c_str(), nullptr) : nullptr;
-		if (real)
-			writer->path_ = real;
-		free(real);
-		writer->temporary_ = writer->path_ + ".part-" + std::to_string(getpid());
+		writer->temporary_ = temporary;
 		writer->file_.reset(fopen(writer->temporary_.c_str(), "wbxe"));
-		if (writer->file_ && exists)
+		if (writer->file_ && exists)  // with the modes of what was there
 			fchmod(fileno(writer->file_.get()), about.st_mode & 07777);
 	}
 	if (writer->file_)

@@ -25,11 +25,12 @@ private:
 	int error_ = 0;
 };
 
-// Writes pcap. A regular file appears under its name when it is complete, so that one that was there before, the
-// input perhaps, stays until then, and a run that fails leaves it alone. Into a pipe or a device it writes straight away.
+// Writes pcap. A regular file appears under its name when it is complete, and grows under the name `temporary` until then:
+// one that was there before, the input perhaps, stays, and a run that fails leaves it alone. Into a pipe or a device it
+// writes straight away.
 class CaptureWriter {
 public:
-	static Result<std::unique_ptr<CaptureWriter>> create(const std::string &path);
+	static Result<std::unique_ptr<CaptureWriter>> create(const std::string &path, const std::string &temporary);
 	~CaptureWriter();
 
 	// The first packet decides the resolution: nanoseconds where `fine_time`, else the microseconds everybody reads.

@@ -1,11 +1,14 @@
 // `vxpipe replay` as a person runs it: every kind of capture in, the same packets out, damaged ones refused with what and
 // where, and packet time as the only clock. Without root.
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { open } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
+import { until } from "../bed/command.js";
 import * as captures from "./captures.js";
 import { pcap, readPackets, type Packet } from "./captures.js";
 
@@ -244,6 +247,25 @@ test("files that cannot be read or written are one sentence", () => {
   assert.equal(spawnSync(join(root, "bin/vxpipe"), args).status, 1);
   assert.equal(spawnSync(join(root, "bin/vxpipe"), [...args.slice(0, -1), "/dev/full"]).status, 1);
 });
+
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
+  test(`ended by ${signal} in the middle it leaves nothing behind, and what was there before as it was`, async () => {
+    const folder = join(directory, signal);
+    mkdirSync(folder);
+    const [input, output] = [join(folder, "in.fifo"), join(folder, "out.pcap")];
+    assert.equal(spawnSync("mkfifo", [input]).status, 0);
+    writeFileSync(output, "from before");
+    const command = spawn(join(root, "bin/vxpipe"), ["replay", "--config", config, "--in", input, "--out", output]);
+    const ended = once(command, "exit");
+    const writer = await open(input, "w"); // returns when it is read
+    await writer.write(good);
+    await until("the output to be begun", () => Promise.resolve(readdirSync(folder).length === 3 ? true : null));
+    command.kill(signal);
+    assert.deepEqual(await ended, [null, signal]);
+    await writer.close();
+    assert.deepEqual(readdirSync(folder).sort(), ["in.fifo", "out.pcap"]);
+    assert.equal(readFileSync(output, "utf8"), "from before");
+  });
 
 test("--return says that there is no source NAT", () => {
   const { code, err } = replay(good, "--return", "x.pcap");

@@ -1,7 +1,7 @@
 // `vxpipe replay`: a capture through the packet path, without root, daemon or interfaces. What is deterministic stays so:
 // the packets' times are the only clock. Main thread; packets stay in the addon, on a thread of libuv's pool.
 import { chooseDatapath, nothingKnown } from "../../injector/datapath.js";
-import { writeFileSync } from "node:fs";
+import { existsSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { AllowlistLoader } from "../../pipeline/allowlist/load.js";
 import { systemReason, VxpipeError } from "../../pipeline/errors.js";
 import { loadPlan } from "../../pipeline/load-config.js";
@@ -12,6 +12,9 @@ import { compileRules } from "../../pipeline/rules.js";
 import { statisticsOf, type Statistics } from "../../pipeline/statistics.js";
 import { table } from "../../telemetry/units.js";
 import { note, print, type Format } from "../output.js";
+
+/** What ends a command that does not listen; the addon's thread does not get to clean up then. */
+const ENDING = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 export interface ReplayOptions {
   config: string;
@@ -50,14 +53,25 @@ async function runCapture(
 ): Promise<{ counters: ArrayBuffer; seconds: number }> {
   const { replay: run } = await loadNative();
   const { allowlist, rules, datapath } = plan;
+  // Through links: what is replaced is the file, and what grows until then is beside it.
+  const file = existsSync(output) ? realpathSync(output) : output;
+  const temporary = `${file}.part-${process.pid}`;
+  const abandon = (signal: NodeJS.Signals): void => {
+    rmSync(temporary, { force: true });
+    process.kill(process.pid, signal);
+  };
+  for (const signal of ENDING) process.once(signal, abandon);
   try {
     return await run(
       { ...datapath, allowlist: allowlist === null ? null : allowlist.compiled, rules: compileRules(rules) },
       input,
-      output,
+      file,
+      temporary,
     );
   } catch (error) {
     throw fromNative(error);
+  } finally {
+    for (const signal of ENDING) process.off(signal, abandon);
   }
 }
 
