@@ -33,6 +33,9 @@ export type Config = Record<string, unknown>;
 
 /** What is the same whoever sends is tested with each. */
 export const DATAPATHS = ["xdp", "afxdp", "ringbuf"] as const;
+export type Datapath = (typeof DATAPATHS)[number];
+/** Those in which workers send everything. */
+export const WORKER_DATAPATHS = ["afxdp", "ringbuf"] as const;
 
 /** A configuration for this bed: `overrides` replaces whole sections. */
 export function bedConfig(bed: Bed, overrides: Config = {}): Config {
@@ -141,6 +144,15 @@ export class Daemon {
   /** Any command of the CLI against this daemon. */
   cli(...args: string[]): Promise<string> {
     return run(COMMAND, ["--socket", this.socket, ...args]);
+  }
+
+  /** The kernel's number of one of the daemon's maps. */
+  async mapId(name: string): Promise<number> {
+    const maps = JSON.parse(await run("bpftool", ["-j", "map", "show"])) as { id: number; name?: string }[];
+    const ours = bpfObjectsOf(this.process.pid).maps;
+    const found = maps.find((map) => map.name === name && ours.has(map.id));
+    if (found === undefined) throw new Error(`the daemon has no map ${name}`);
+    return found.id;
   }
 
   stop(signal: NodeJS.Signals = "SIGTERM"): Promise<Exit> {

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 
 import { until } from "../bed/command.js";
-import type { Daemon, Stats } from "../bed/daemon.js";
+import type { Daemon, Datapath, Stats } from "../bed/daemon.js";
 import type { Arrived, Sink } from "../bed/tools.js";
 import { deliveredOf } from "../demo/proof.js";
 
@@ -11,6 +11,10 @@ import { deliveredOf } from "../demo/proof.js";
 export const ROOT_ONLY = process.getuid?.() === 0 ? {} : { skip: "namespaces need root" };
 
 export type Drops = Record<string, number>;
+
+/** What queues may name when more comes than a worker can send; XDP by itself has none. */
+const QUEUES = ["ring_full", "fill_empty", "tx_refused"];
+export const OVERLOAD = { xdp: [] as string[], afxdp: QUEUES, ringbuf: QUEUES } as const;
 
 /** Reasons with drops. */
 export function dropsOf(stats: Stats): Drops {
@@ -24,6 +28,13 @@ export function sum(counts: Drops): number {
 /** What the ledger says has left towards the far end. */
 export function sentOf(stats: Stats): number {
   return stats.inside.forwarded + stats.fragmentsExtra + stats.originated;
+}
+
+/** Nothing was lost but what was too much for a worker's queues; how much that was. */
+export function tooMuchOf(stats: Stats, datapath: Datapath): number {
+  const unexpected = Object.keys(dropsOf(stats)).filter((name) => !OVERLOAD[datapath].includes(name));
+  assert.deepEqual(unexpected, []);
+  return sum(dropsOf(stats));
 }
 
 /** Once nothing is pending: received adds up in both directions. */
