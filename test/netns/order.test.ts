@@ -11,9 +11,9 @@ import { type Load, startLoad } from "../bed/tools.js";
 import { agreed, assertNothingWrong, receivedIs, ROOT_ONLY, tooMuchOf } from "./ledger.js";
 import { makeScene } from "./scene.js";
 
-/** Few, so that any two packets next to each other that change places are likely to be of one. */
-const FLOWS = 3;
-const LOAD: Load = { cpu: 0, flows: FLOWS, destination: ADDRESS.beyond, ports: "9" };
+/** Few, so that packets that change places are likely to be of one; each from another address, by which workers share. */
+const FLOWS = 8;
+const LOAD: Load = { cpu: 0, flows: FLOWS, sources: "10.0.0.1-10.0.0.8", destination: ADDRESS.beyond, ports: "9" };
 /** Packets a second. The generator sends what is due twice a millisecond: 64,000 are 32 at a time, more or less. */
 const RATES = [4_000, 64_000, 300_000, 64_000, 100_000, 56_000];
 /** That went either way, on a host that is busy with other things too. */
@@ -51,9 +51,13 @@ for (const datapath of WORKER_DATAPATHS)
       assert.ok(least >= AT_LEAST, `${injected} of ${forwarded} packets were injected`);
     }
 
-    for (const batch of [64, 1])
-      test(`while few and many wait in turns, received up to ${batch} at once`, async () => {
-        await scene.start({ datapath, workers: { batch } }, { flows: FLOWS });
+    for (const [count, batch] of [
+      [1, 64],
+      [1, 1],
+      [4, 64],
+    ] as const)
+      test(`while few and many wait in turns: workers ${count}, up to ${batch} received at once`, async () => {
+        await scene.start({ datapath, workers: { count, batch } }, { flows: FLOWS });
         await oscillate();
         await inOrder();
       });

@@ -1,23 +1,15 @@
 // A worker that stands still while everything else goes on: who says so, and what becomes of the packets. Needs root.
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
 import { ADDRESS, Bed } from "../bed/bed.js";
-import { Background, ROOT, until } from "../bed/command.js";
+import { until } from "../bed/command.js";
 import { Daemon } from "../bed/daemon.js";
 import { generate, type Load, Sink } from "../bed/tools.js";
 import { agreed, assertNothingWrong, dropsOf, receivedIs, ROOT_ONLY } from "./ledger.js";
-import { PYTHON } from "./wire.js";
+import { stopWorker } from "./thread-stop.js";
 
 const LOAD: Load = { cpu: 0, flows: 100, destination: ADDRESS.beyond, ports: "9" };
-
-/** The first worker's thread. */
-function workerThread(pid: number): string {
-  const name = (tid: string): string => readFileSync(`/proc/${pid}/task/${tid}/comm`, "utf8");
-  return readdirSync(`/proc/${pid}/task`).find((tid) => name(tid).startsWith("vx-")) ?? assert.fail("no worker");
-}
 
 for (const datapath of ["afxdp", "ringbuf"]) {
   describe(`a worker of ${datapath} that stands still`, ROOT_ONLY, () => {
@@ -43,11 +35,7 @@ for (const datapath of ["afxdp", "ringbuf"]) {
       const first = await generate(bed, { ...LOAD, count: 500 });
       await receivedIs(daemon, first.sent);
 
-      const stopper = new Background(PYTHON, [
-        join(ROOT, "test/netns/thread_stop.py"),
-        workerThread(daemon.process.pid),
-      ]);
-      await stopper.nextLine();
+      const goOn = await stopWorker(daemon);
       const detail = await until("the event", () => named("worker_stalled"), 20_000);
       assert.match(detail, new RegExp(`^worker 0 on CPU ${cpu} has made no progress for 5 s: `));
       assert.equal(await daemon.status("/readyz"), 503);
@@ -57,8 +45,7 @@ for (const datapath of ["afxdp", "ringbuf"]) {
       const { inside } = await daemon.peek();
       assert.ok(inside.forwarded <= first.sent && inside.pending > 0, `${inside.forwarded} forwarded`);
 
-      stopper.closeInput();
-      assert.equal((await stopper.exited).code, 0, stopper.stderr);
+      await goOn();
       await until("the end of it", () => named("worker_recovered"), 20_000);
       await daemon.ready();
       assert.equal(await gauge(), `vxpipe_worker_stalled{worker="0",cpu="${cpu}"} 0`);

@@ -1,0 +1,23 @@
+// One of a daemon's workers, stopped while everything else goes on. Called by the namespace tests, on Node's main thread.
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { Background, ROOT } from "../bed/command.js";
+import type { Daemon } from "../bed/daemon.js";
+import { PYTHON } from "./wire.js";
+
+/** The worker stands still when this returns; what it returns lets it go on. */
+export async function stopWorker({ process: { pid } }: Daemon, worker = 0): Promise<() => Promise<void>> {
+  const name = (tid: string): string => readFileSync(`/proc/${pid}/task/${tid}/comm`, "utf8").trim();
+  const tid = readdirSync(`/proc/${pid}/task`).find((one) => name(one) === `vx-worker-${worker}`);
+  const stopper = new Background(PYTHON, [
+    join(ROOT, "test/netns/thread_stop.py"),
+    tid ?? assert.fail(`no worker ${worker}`),
+  ]);
+  await stopper.nextLine();
+  return async () => {
+    stopper.closeInput();
+    assert.equal((await stopper.exited).code, 0, stopper.stderr);
+  };
+}
