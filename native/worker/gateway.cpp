@@ -74,6 +74,8 @@ Result<Attached> Gateway::attach()
 	config.exception_rings_fd = datapath_->map_fd("percpu_ringbufs");
 	config.control = datapath_->control();
 	config.slots = &datapath_->slots()[VX_CPUS_MAX];
+	if (plan_.hand_over != VX_HAND_OVER_EXCEPTIONS)
+		kept_off_.emplace(config.cpus);
 	auto started = Workers::start(config);
 	if (!started)
 		return started.error();
@@ -91,6 +93,7 @@ void Gateway::stop(std::span<uint8_t> into)
 {
 	datapath_->stop_receiving();
 	workers_.reset();
+	kept_off_.reset();
 	memcpy(into.data(), datapath_->slots(), std::min(into.size(), Datapath::slots_bytes()));
 	datapath_->remove();
 }

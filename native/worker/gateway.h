@@ -8,8 +8,9 @@
 #include <vector>
 
 #include "../io/datapath.h"
-#include "../io/trial.h"
+#include "../io/kept_off.h"
 #include "../io/ring_reader.h"
+#include "../io/trial.h"
 #include "workers.h"
 
 namespace vx {
@@ -44,6 +45,7 @@ private:
 	uint32_t outside_queues_ = 1;
 	// Destroyed in reverse: the workers use the maps.
 	std::unique_ptr<Datapath> datapath_;
+	std::optional<KeptOff> kept_off_;
 	std::unique_ptr<Workers> workers_;
 	std::optional<RingReader> sample_ring_;
 	std::vector<vx_sample> samples_;
