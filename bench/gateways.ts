@@ -7,6 +7,7 @@ import { ADDRESS, Bed, MAC } from "../test/bed/bed.js";
 import type { Background } from "../test/bed/command.js";
 import { type Config, Daemon, type DATAPATHS } from "../test/bed/daemon.js";
 import { Bare, Sink, tool } from "../test/bed/tools.js";
+import { threadsOf } from "./threads.js";
 
 /** 324 inner sources, all on the allowlist. */
 export const SOURCES = "10.0.0.1-10.0.0.254,10.0.1.1-10.0.1.70";
@@ -25,6 +26,8 @@ export interface Gateway {
   readonly cores: number;
   readonly bed: Bed;
   readonly sink: Sink;
+  /** Threads that carry packets, once it has begun. */
+  readonly workerThreads?: number[];
   /** Makes it ready for a throughput run (or a latency run) right now. */
   begin(purpose: "load" | "latency"): Promise<void>;
   end(): Promise<void>;
@@ -161,40 +164,54 @@ export class StageGateway implements Gateway {
   }
 }
 
-/** The classic injector: ring buffer on the first core, one sendto a packet on the second. */
-export class ClassicGateway implements Gateway {
-  readonly name = "classic-sendto";
+/** What stands in user space by itself, with a thread on the second core. */
+abstract class PeerGateway implements Gateway {
+  abstract readonly name: string;
   readonly cores = 2;
   #process: Background | null = null;
 
-  private constructor(
+  protected constructor(
     readonly bed: Bed,
     readonly sink: Sink,
+    readonly command: string,
+    readonly options: readonly string[] = [],
   ) {}
 
-  static async make(): Promise<ClassicGateway> {
-    const { bed, sink } = await makeBed("translated");
-    return new ClassicGateway(bed, sink);
+  get workerThreads(): number[] {
+    return this.#process ? [this.#process.pid] : [];
   }
 
   async begin(): Promise<void> {
-    const [address = "", port = ""] = RULE_TARGET.split(":");
-    const wires = ["--inside", "in0", "--outside", "out0", "--next-hop", MAC.target];
-    const rule = ["--port", String(RULE_PORT), "--to-address", address, "--to-port", port];
-    this.#process = this.bed.start("gateway", tool("vxclassic"), [
-      ...wires,
-      "--allowed",
-      SOURCES,
-      ...rule,
-      "--cpu",
-      "1",
-    ]);
+    const wires = ["--inside", "in0", "--outside", "out0", "--next-hop", MAC.target, "--cpu", "1"];
+    this.#process = this.bed.start("gateway", tool(this.command), [...wires, ...this.options]);
     await this.#process.nextLine();
   }
 
   async end(): Promise<void> {
     await this.#process?.stop();
     this.#process = null;
+  }
+}
+
+/** The classic injector: ring buffer on the first core, one sendto a packet on the second. */
+export class ClassicGateway extends PeerGateway {
+  readonly name = "classic-sendto";
+
+  static async make(): Promise<ClassicGateway> {
+    const { bed, sink } = await makeBed("translated");
+    const [address = "", port = ""] = RULE_TARGET.split(":");
+    const rule = ["--port", String(RULE_PORT), "--to-address", address, "--to-port", port];
+    return new ClassicGateway(bed, sink, "vxclassic", ["--allowed", SOURCES, ...rule]);
+  }
+}
+
+/** AF_XDP in and out with nothing in between: what afxdp's latency is held against. */
+export class PlainGateway extends PeerGateway {
+  readonly name = "plain-afxdp";
+
+  static async make(): Promise<PlainGateway> {
+    const { bed, sink } = await makeBed("unchanged");
+    return new PlainGateway(bed, sink, "vxplain");
   }
 }
 
@@ -230,6 +247,10 @@ export class ProductGateway implements Gateway {
   static async makeWorker(datapath: "afxdp" | "ringbuf"): Promise<ProductGateway> {
     const { bed, sink } = await ProductGateway.make();
     return new ProductGateway(datapath, bed, sink, EVERYTHING, datapath);
+  }
+
+  get workerThreads(): number[] {
+    return this.daemon && this.cores > 1 ? threadsOf(this.daemon.process.pid, "vx-") : [];
   }
 
   async begin(purpose: "load" | "latency"): Promise<void> {

@@ -9,6 +9,7 @@ import { type LatencySample, median, type Sample } from "./measure.js";
 
 const PEER = "kernel-conntrack";
 const CEILING = "bare-redirect";
+const PLAIN = "plain-afxdp";
 const CLOCK_TICKS = 100; // USER_HZ of every Linux that Node runs on
 
 export interface Row {
@@ -24,8 +25,10 @@ export interface Row {
   ofBarePercent: number;
   /** Round trip of a cache line between the two CPUs beside these runs. */
   pingPongNs: { min: number; max: number };
-  /** Largest share of a run in which the sending CPU ran something else, percent: a quiet host has none. */
+  /** Largest share of a run in which the sending CPU, or the worker's, ran something else, percent: a quiet host has none. */
   disturbedPercent: number;
+  /** System calls of the gateway's own threads for each packet that arrived; null: it has no such threads. */
+  callsPerPacket: number | null;
 }
 
 export interface Results {
@@ -74,6 +77,7 @@ export function summarize(measured: Measured): Results {
     const sent = samples.reduce((sum, sample) => sum + sample.sent, 0);
     const delivered = samples.reduce((sum, sample) => sum + sample.delivered, 0);
     const distances = samples.map((sample) => sample.pingPongNs);
+    const calls = samples.map((sample) => sample.callsPerPacket).filter((value) => value !== null);
     return {
       name,
       load,
@@ -91,6 +95,7 @@ export function summarize(measured: Measured): Results {
       ofBarePercent: round((100 * median(mpps)) / medianOf(CEILING, load, 1), 1),
       pingPongNs: { min: round(Math.min(...distances), 0), max: round(Math.max(...distances), 0) },
       disturbedPercent: round(100 * Math.max(...samples.map((sample) => sample.disturbed)), 1),
+      callsPerPacket: calls.length > 0 ? round(median(calls), 4) : null,
     };
   });
   const latency = [...measured.latency].map(([name, samples]) => ({
@@ -139,6 +144,7 @@ function throughputTable(results: Results): string {
     `${row.lossPercent} %`,
     `${row.pingPongNs.min}-${row.pingPongNs.max}`,
     `${row.disturbedPercent} %`,
+    row.callsPerPacket?.toFixed(4) ?? "",
   ]);
   const header = [
     "gateway",
@@ -151,19 +157,22 @@ function throughputTable(results: Results): string {
     "loss",
     "ping-pong ns",
     "disturbed",
+    "calls",
   ];
   return table(header, body);
 }
 
 function latencyTable(results: Results): string {
+  const plain = results.latency.find((row) => row.name === PLAIN);
   const body = results.latency.map((row) => [
     row.name,
     String(row.kpps),
     row.p50Us.toFixed(2),
     row.p99Us.toFixed(2),
     row.maxUs.toFixed(1),
+    plain ? `${(row.p50Us / plain.p50Us).toFixed(2)}x` : "",
   ]);
-  return table(["gateway", "kpps", "p50 us", "p99 us", "max us"], body);
+  return table(["gateway", "kpps", "p50 us", "p99 us", "max us", `p50 to ${PLAIN}`], body);
 }
 
 /** What a rung costs over the one before it, or that it cannot be told from here. */

@@ -12,7 +12,7 @@ import { parseArgs } from "node:util";
 
 import { ROOT, sleep } from "../test/bed/command.js";
 import { measureEngine } from "./engine.js";
-import { BareGateway, ClassicGateway, type Gateway, KernelGateway, ProductGateway } from "./gateways.js";
+import { BareGateway, ClassicGateway, type Gateway, KernelGateway, PlainGateway, ProductGateway } from "./gateways.js";
 import { Ladder } from "./ladder.js";
 import { type LatencySample, type LoadShape, loadName, measureLatency, measureLoad, type Sample } from "./measure.js";
 import { cpuSecondsOf, describeHost, type Results, summarize, writeTables } from "./report.js";
@@ -95,6 +95,7 @@ async function main(): Promise<void> {
   const stateless = await KernelGateway.make("stateless");
   const forward = await KernelGateway.make("forward");
   const classic = await ClassicGateway.make();
+  const plain = await PlainGateway.make();
   const bare = await BareGateway.make("redirect");
   const product = values["peers-only"] ? null : await ProductGateway.make();
   const ours = product
@@ -111,7 +112,7 @@ async function main(): Promise<void> {
         `round ${round + 1} of ${repeats}, ${Math.round((Date.now() - started.getTime()) / 1000)} s\n`,
       );
       await oneRound(gateways, series, seconds, round);
-      await latencyRound([conntrack[0], ...ours], latency, seconds);
+      await latencyRound([conntrack[0], plain, ...ours], latency, seconds);
       await ladder?.round(seconds);
     }
     const idle = product ? await idleCost(product) : null;
@@ -133,7 +134,7 @@ async function main(): Promise<void> {
     writeFileSync(join(ROOT, "bench/results.json"), `${JSON.stringify(results, null, 2)}\n`);
     process.stdout.write(writeTables(results, join(ROOT, "docs/PERFORMANCE.md")));
   } finally {
-    const beds = new Set([...gateways.map((gateway) => gateway.bed), ...(ladder?.beds ?? [])]);
+    const beds = new Set([plain.bed, ...gateways.map((gateway) => gateway.bed), ...(ladder?.beds ?? [])]);
     for (const bed of beds) await bed.remove();
   }
 }

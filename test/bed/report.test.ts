@@ -5,12 +5,13 @@ import { describe, test } from "node:test";
 import { difference, median, nsPerPacket, quantile, type Sample } from "../../bench/measure.js";
 import { costOf, type Measured, replaceSections, summarize, table } from "../../bench/report.js";
 
-const sample = (mpps: number, sent = 100, delivered = 100): Sample => ({
+const sample = (mpps: number, sent = 100, delivered = 100, callsPerPacket: number | null = null): Sample => ({
   mpps,
   sent,
   delivered,
   pingPongNs: 80,
   disturbed: 0,
+  callsPerPacket,
 });
 
 const MEASURED: Measured = {
@@ -21,8 +22,14 @@ const MEASURED: Measured = {
     { name: "kernel-conntrack", cores: 2, load: "64B-1flows", samples: [sample(0.8, 100, 90)] },
     { name: "bare-redirect", cores: 1, load: "64B-1flows", samples: [sample(5)] },
     { name: "xdp", cores: 1, load: "64B-1flows", samples: [sample(4), sample(4.2), sample(3.9)] },
+    {
+      name: "afxdp",
+      cores: 2,
+      load: "64B-1flows",
+      samples: [0.004, 0.002, 0.009].map((calls) => sample(3, 9, 9, calls)),
+    },
   ],
-  latency: new Map([["xdp", [{ p50Us: 2, p99Us: 4, maxUs: 9, lossPercent: 0 }]]]),
+  latency: new Map([["xdp", [{ p50Us: 2, p99Us: 4, maxUs: 9, lossPercent: 0, disturbed: 0 }]]]),
   kpps: 100,
   ladder: [],
   idle: 0.0123,
@@ -47,8 +54,17 @@ describe("the bench's report", () => {
         ["kernel-conntrack", 2, 0.8, 1, 16],
         ["bare-redirect", 1, 5, 12.5, 100],
         ["xdp", 1, 4, 10, 80],
+        ["afxdp", 2, 3, 3.75, 60],
       ],
     );
+  });
+
+  test("gives the system calls for a packet where there are threads of the gateway's own, and only there", () => {
+    const calls = summarize(MEASURED).rows.map((row) => [row.name, row.callsPerPacket]);
+    assert.deepEqual(calls.slice(-2), [
+      ["xdp", null],
+      ["afxdp", 0.004],
+    ]);
   });
 
   test("says what was lost on the way", () => {
