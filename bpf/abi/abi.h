@@ -69,6 +69,14 @@ struct vx_sampled {
 	__u32 count;
 };
 
+/* How a worker works, for people; written by native threads only. */
+struct vx_work {
+	__u64 thread;        /* id in the process's own namespace */
+	__u64 taken;         /* packets received from its sockets and rings */
+	__u64 batches;       /* receives that brought any */
+	__u64 ring_permille; /* how full the ring was at each of these, added up */
+};
+
 /* stats_map[slot]: slot = CPU for XDP and the tracepoints, VX_CPUS_MAX + worker for native threads, VX_CONTROL_SLOT. */
 struct vx_slot {
 	struct vx_counters direction[VX_DIRECTIONS];
@@ -78,6 +86,7 @@ struct vx_slot {
 	__u64 settled;          /* redirected packets whose fate was reported; XDP's tracepoints only */
 	__u64 last_fate;        /* of those, most of the last bulk's: 0 forwarded, else 1 + enum vx_drop; the same writers */
 	__u64 heartbeat;        /* native threads: loop iterations */
+	struct vx_work work;
 	struct vx_sampled sampled[VX_DROP_COUNT];
 } __attribute__((aligned(64))); /* no two writers in one cache line */
 

@@ -49,7 +49,17 @@ static_assert(sizeof(vx_sampled::round) == 4);
 static_assert(offsetof(vx_sampled, count) == 4);
 static_assert(sizeof(vx_sampled::count) == 4);
 
-static_assert(sizeof(vx_slot) == 1216);
+static_assert(sizeof(vx_work) == 32);
+static_assert(offsetof(vx_work, thread) == 0);
+static_assert(sizeof(vx_work::thread) == 8);
+static_assert(offsetof(vx_work, taken) == 8);
+static_assert(sizeof(vx_work::taken) == 8);
+static_assert(offsetof(vx_work, batches) == 16);
+static_assert(sizeof(vx_work::batches) == 8);
+static_assert(offsetof(vx_work, ring_permille) == 24);
+static_assert(sizeof(vx_work::ring_permille) == 8);
+
+static_assert(sizeof(vx_slot) == 1280);
 static_assert(offsetof(vx_slot, direction) == 0);
 static_assert(sizeof(vx_slot::direction) == 736);
 static_assert(offsetof(vx_slot, latency) == 736);
@@ -64,7 +74,9 @@ static_assert(offsetof(vx_slot, last_fate) == 952);
 static_assert(sizeof(vx_slot::last_fate) == 8);
 static_assert(offsetof(vx_slot, heartbeat) == 960);
 static_assert(sizeof(vx_slot::heartbeat) == 8);
-static_assert(offsetof(vx_slot, sampled) == 968);
+static_assert(offsetof(vx_slot, work) == 968);
+static_assert(sizeof(vx_slot::work) == 32);
+static_assert(offsetof(vx_slot, sampled) == 1000);
 static_assert(sizeof(vx_slot::sampled) == 240);
 
 static_assert(sizeof(vx_addr) == 16);

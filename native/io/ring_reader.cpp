@@ -83,11 +83,23 @@ bool RingReader::pending() const
 	return std::any_of(rings_.begin(), rings_.end(), [](const Ring &ring) { return ring.pending(); });
 }
 
-bool RingReader::consume(uint32_t most)
+uint32_t RingReader::Ring::full_permille() const
+{
+	const uint64_t end = __atomic_load_n(reinterpret_cast<const uint64_t *>(producer_), __ATOMIC_ACQUIRE);
+
+	return static_cast<uint32_t>((end - *consumer_) * 1000 / bytes_);
+}
+
+bool RingReader::consume(uint32_t most, vx_work *work)
 {
 	bool more = false;
-	for (Ring &ring : rings_)
-		more |= ring.consume(most, visit_) == most;
+	for (Ring &ring : rings_) {
+		const uint32_t permille = work ? ring.full_permille() : 0;
+		const uint32_t count = ring.consume(most, visit_);
+		if (work && count)
+			note_batch(*work, count, permille);
+		more |= count == most;
+	}
 	return more;
 }
 

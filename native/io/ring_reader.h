@@ -11,6 +11,7 @@
 #include <functional>
 #include <vector>
 
+#include "../../bpf/abi/abi.h"
 #include "fd.h"
 #include "result.h"
 
@@ -23,6 +24,13 @@ struct RingMemory {
 	const uint8_t *data;  // twice in a row
 	uint32_t bytes;       // of it once; a power of two
 };
+
+inline void note_batch(vx_work &work, uint32_t packets, uint32_t ring_permille)
+{
+	work.taken += packets;
+	work.batches++;
+	work.ring_permille += ring_permille;
+}
 
 class RingReader {
 public:
@@ -39,7 +47,8 @@ public:
 	// Whether a record has been reserved that was not read yet.
 	bool pending() const;
 	// At most `most` records of each ring, so that no producer can keep the reader. True: there may be more.
-	bool consume(uint32_t most = UINT32_MAX);
+	// `work` notes it.
+	bool consume(uint32_t most = UINT32_MAX, vx_work *work = nullptr);
 
 private:
 	class Ring {
@@ -53,6 +62,7 @@ private:
 		{
 			return __atomic_load_n(reinterpret_cast<const uint64_t *>(producer_), __ATOMIC_ACQUIRE) != *consumer_;
 		}
+		uint32_t full_permille() const;
 
 	private:
 		explicit Ring(Fd map, uint32_t bytes) : map_(std::move(map)), bytes_(bytes) {}

@@ -89,6 +89,8 @@ public:
 	static Result<XskReceiver> open(Umem &umem, RxQueue &queue, uint32_t entries, int umem_fd);
 
 	int fd() const { return fd_.get(); }
+	// How much of the ring is received frames.
+	uint32_t full_permille() const { return (rx_.producer() - rx_.consumer()) * 1000 / rx_.size(); }
 	// Up to `most` received frames, which the caller owns from then on.
 	uint32_t receive(Frame *out, uint32_t most);
 	RxQueue &queue() { return *queue_; }

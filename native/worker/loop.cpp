@@ -179,13 +179,16 @@ bool Loop::receive_some()
 	const uint32_t most = std::clamp(shared_.config.batch, 1u, kBatchMax);
 	bool more = false;
 	for (XskReceiver &receiver : receivers_) {
+		const uint32_t permille = receiver.full_permille();
 		const uint32_t count = receiver.receive(batch, most);
+		if (count)
+			note_batch(slot_.work, count, permille);
 		for (uint32_t i = 0; i < count; i++)
 			handle_received(batch[i]);
 		more |= count == most;
 		receiver.queue().refill(frames_);
 	}
-	return records_->consume(most) || more;
+	return records_->consume(most, &slot_.work) || more;
 }
 
 // As much as one injection takes, but no more than that many batches: packets that are dropped leave room for ever more.
@@ -254,6 +257,7 @@ void Loop::wait(int timeout_ms)
 
 void Loop::run()
 {
+	slot_.work.thread = static_cast<uint64_t>(gettid());
 	now_ns_ = monotonic_ns();
 	next_tick_ns_ = now_ns_ + kTickNs;
 	while (!stopping_.load(std::memory_order_relaxed)) {

@@ -164,9 +164,20 @@ export const vxSampled = {
   },
 } as const;
 
+/** struct vx_work */
+export const vxWork = {
+  bytes: 32,
+  offset: {
+    thread: 0,
+    taken: 8,
+    batches: 16,
+    ringPermille: 24,
+  },
+} as const;
+
 /** struct vx_slot */
 export const vxSlot = {
-  bytes: 1216,
+  bytes: 1280,
   offset: {
     direction: 0,
     latency: 736,
@@ -175,7 +186,8 @@ export const vxSlot = {
     settled: 944,
     lastFate: 952,
     heartbeat: 960,
-    sampled: 968,
+    work: 968,
+    sampled: 1000,
   },
 } as const;
 

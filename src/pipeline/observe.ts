@@ -4,6 +4,7 @@
 // A reading must never show more packets accounted for than received. Every packet's fate is counted after its arrival,
 // so the fates are read first and `received` last: what arrives meanwhile is pending, never negative. Atomics keep the
 // order on any CPU.
+import { readFileSync } from "node:fs";
 import {
   counters,
   drops,
@@ -12,6 +13,7 @@ import {
   vxDrop,
   vxConstant,
   vxSlot,
+  vxWork,
   type CounterName,
   type DropReason,
 } from "./abi.gen.js";
@@ -28,12 +30,30 @@ export interface SlotReading {
   slot: number;
   /** Packets this CPU received, or this worker finished. */
   packets: number;
+  work: Work;
+}
+
+/** What a CPU or a worker had to do. */
+export interface Work {
+  /** Packets: a worker takes them from its sockets and rings. */
+  received: number;
+  /** By this one: of what XDP redirects as far as the kernel told. */
+  forwarded: number;
+  forwardedBytes: number;
+  /** Of those forwarded: sent many a system call. */
+  injected: number;
+  dropped: number;
+  /** Workers only: receives that brought packets, and how full the ring was at each, added up. */
+  batches: number;
+  ringPermille: number;
+  /** Workers only: CPU time of the thread; null: it cannot be told. */
+  cpuSeconds: number | null;
 }
 
 export interface Reading {
   inside: DirectionReading;
   outside: DirectionReading;
-  /** CPUs and workers that saw packets. */
+  /** CPUs that saw packets, and workers that run or did. */
   slots: SlotReading[];
   /** What became of packets that XDP redirected, carrier and MTU aside. */
   fastPath: { forwarded: number; refused: number };
@@ -51,9 +71,11 @@ export const workerSlot = vxConstant.cpusMax;
 
 export const slotsBytes = vxConstant.slotsMax * vxSlot.bytes;
 
+type Load = (slot: number, offset: number) => bigint;
+
 export function readCounters(memory: ArrayBufferLike): Reading {
   const words = new BigUint64Array(memory, 0, slotsBytes / 8);
-  const load = (slot: number, offset: number): bigint => Atomics.load(words, (slot * vxSlot.bytes + offset) / 8);
+  const load: Load = (slot, offset) => Atomics.load(words, (slot * vxSlot.bytes + offset) / 8);
   const base = (direction: Direction): number => vxSlot.offset.direction + vxDirection[direction] * vxCounters.bytes;
   const used = usedSlots((slot, direction) => load(slot, base(direction) + vxCounters.offset.received));
   const sum = (offset: number): number => Number(used.reduce((total, slot) => total + load(slot, offset), 0n));
@@ -61,7 +83,10 @@ export function readCounters(memory: ArrayBufferLike): Reading {
   const slots: SlotReading[] = [];
   for (const slot of used) {
     const packets = directions.reduce((total, direction) => total + slotPackets(load, slot, base(direction)), 0n);
-    if (packets > 0n && slot < vxConstant.controlSlot) slots.push({ slot, packets: Number(packets) });
+    const runs = slot >= workerSlot && load(slot, workOffset("thread")) > 0n;
+    if ((packets > 0n || runs) && slot < vxConstant.controlSlot) {
+      slots.push({ slot, packets: Number(packets), work: readWork(load, slot, base) });
+    }
   }
   const fastPath = fastPathOf(load, base("inside"));
   const latency = Array.from({ length: vxConstant.latencyBuckets }, (_, index) =>
@@ -124,6 +149,38 @@ function fastPathOf(load: (slot: number, offset: number) => bigint, base: number
     sum(vxCounters.offset.dropped + vxDrop[drop] * 8),
   );
   return { forwarded: sum(vxCounters.offset.forwarded), refused: refused.reduce((total, count) => total + count, 0) };
+}
+
+function workOffset(field: keyof typeof vxWork.offset): number {
+  return vxSlot.offset.work + vxWork.offset[field];
+}
+
+function readWork(load: Load, slot: number, base: (direction: Direction) => number): Work {
+  const both = (offset: number): number =>
+    Number(directions.reduce((total, direction) => total + load(slot, base(direction) + offset), 0n));
+  const own = (field: keyof typeof vxWork.offset): number => Number(load(slot, workOffset(field)));
+  const worker = slot >= workerSlot;
+  return {
+    received: worker ? own("taken") : both(vxCounters.offset.received),
+    forwarded: both(vxCounters.offset.forwarded),
+    forwardedBytes: both(vxCounters.offset.redirectedBytes) + both(vxCounters.offset.workerBytes),
+    injected: both(vxCounters.offset.injected),
+    dropped: drops.reduce((total, _, index) => total + both(vxCounters.offset.dropped + index * 8), 0),
+    batches: own("batches"),
+    ringPermille: own("ringPermille"),
+    cpuSeconds: worker ? threadSeconds(own("thread")) : null,
+  };
+}
+
+/** CPU time of a thread of this process. */
+function threadSeconds(thread: number): number | null {
+  try {
+    const text = thread === 0 ? "" : readFileSync(`/proc/self/task/${thread}/schedstat`, "utf8");
+    const nanoseconds = /^(\d+) /.exec(text)?.[1];
+    return nanoseconds === undefined ? null : Number(nanoseconds) / 1e9;
+  } catch {
+    return null;
+  }
 }
 
 /** What a ledger that must be settled still owes, in words; empty: it balances to the packet. */

@@ -2,7 +2,7 @@
 // every request, on the main thread. Pure.
 import type { Attach, Choice, Mode } from "../injector/datapath.js";
 import { counters, type CounterName, type DropReason } from "./abi.gen.js";
-import { workerSlot, type DirectionReading, type Reading } from "./observe.js";
+import { workerSlot, type DirectionReading, type Reading, type Work } from "./observe.js";
 
 /** fragments_extra as fragmentsExtra. */
 type Camel<Name extends string> = Name extends `${infer First}_${infer Rest}`
@@ -24,6 +24,7 @@ export interface WorkerStats {
   cpu: number;
   packets: number;
   pps: number;
+  work: Work;
 }
 
 export interface Statistics {
@@ -109,13 +110,24 @@ export function camel<Name extends string>(name: Name): Camel<Name> {
   return name.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase()) as Camel<Name>;
 }
 
+const noWork: Work = {
+  received: 0,
+  forwarded: 0,
+  forwardedBytes: 0,
+  injected: 0,
+  dropped: 0,
+  batches: 0,
+  ringPermille: 0,
+  cpuSeconds: null,
+};
+
 /** The native workers, then every CPU that saw packets. */
 function workersOf(now: Timed, before: Timed, seconds: number, workerCpus: readonly number[]): WorkerStats[] {
   const earlier = new Map(before.reading.slots.map(({ slot, packets }) => [slot, packets]));
-  const latest = new Map(now.reading.slots.map(({ slot, packets }) => [slot, packets]));
-  const shown = (slot: number): { packets: number; pps: number } => {
-    const packets = latest.get(slot) ?? 0;
-    return { packets, pps: Math.round((packets - (earlier.get(slot) ?? 0)) / seconds) };
+  const latest = new Map(now.reading.slots.map((reading) => [reading.slot, reading]));
+  const shown = (slot: number): { packets: number; pps: number; work: Work } => {
+    const { packets, work } = latest.get(slot) ?? { packets: 0, work: noWork };
+    return { packets, pps: Math.round((packets - (earlier.get(slot) ?? 0)) / seconds), work };
   };
   const cpus = [...latest.keys()].filter((slot) => slot < workerSlot);
   return [

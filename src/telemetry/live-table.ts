@@ -1,6 +1,7 @@
 // `vxpipe top` as a value and as text: what went on between two answers of the daemon. Rates are differences of its
 // counters over the time between the answers, so all of them speak of the same second. Used by src/cli/commands/top.ts.
 // Pure.
+import type { Work } from "../pipeline/observe.js";
 import type { DirectionStats, Statistics, WorkerStats } from "../pipeline/statistics.js";
 import { bits, count, table, whole } from "./units.js";
 
@@ -29,7 +30,28 @@ export interface Live {
   seconds: number;
   inside: DirectionRates;
   outside: DirectionRates;
-  workers: WorkerStats[];
+  workers: WorkerRates[];
+}
+
+/** A CPU or a worker in this time; null: nothing was there to tell it by. */
+export interface WorkerRates {
+  id?: number;
+  role: WorkerStats["role"];
+  cpu: number;
+  packets: number;
+  pps: number;
+  receivedPps: number;
+  forwardedPps: number;
+  forwardedBps: number;
+  droppedPps: number;
+  /** Packets a receive, of those that brought any. */
+  batch: number | null;
+  /** How full its ring was at these, 0 to 1. */
+  ringFill: number | null;
+  /** Of what it forwarded: sent many a system call, 0 to 1; the rest went one by one. */
+  injected: number | null;
+  /** Of its CPU's time, 0 to 1. */
+  busy: number | null;
 }
 
 /** Null: these are answers of two different runs, which have nothing in common. */
@@ -38,21 +60,44 @@ export function liveOf(before: Answer, now: Answer): Live | null {
   const { stats } = now;
   if (stats.uptimeSeconds < earlier.uptimeSeconds) return null;
   const seconds = Math.max((now.time - before.time) / 1000, 0.001);
-  const packets = new Map(earlier.workers.map((worker) => [keyOf(worker), worker.packets]));
+  const previous = new Map(earlier.workers.map((worker) => [keyOf(worker), worker]));
   return {
     datapath: stats.datapath,
     uptimeSeconds: stats.uptimeSeconds,
     seconds: Math.round(seconds * 1000) / 1000,
     inside: ratesOf(earlier.inside, stats.inside, seconds),
     outside: ratesOf(earlier.outside, stats.outside, seconds),
-    workers: stats.workers.map((worker) => ({
-      ...worker,
-      pps: Math.round((worker.packets - (packets.get(keyOf(worker)) ?? 0)) / seconds),
-    })),
+    workers: stats.workers.map((worker) => workerRatesOf(previous.get(keyOf(worker)) ?? null, worker, seconds)),
   };
 }
 
-function keyOf({ role, id, cpu }: WorkerStats): string {
+function workerRatesOf(before: WorkerStats | null, now: WorkerStats, seconds: number): WorkerRates {
+  const { work: _, ...rest } = now;
+  const grown = (field: NumberOf<Work>): number => now.work[field] - (before?.work[field] ?? 0);
+  const rate = (field: NumberOf<Work>): number => Math.round(grown(field) / seconds);
+  const share = (part: number, all: number): number | null => (all > 0 ? part / all : null);
+  const batches = grown("batches");
+  const cpuSeconds = [before?.work.cpuSeconds ?? null, now.work.cpuSeconds] as const;
+  const busy = cpuSeconds[0] === null || cpuSeconds[1] === null ? null : (cpuSeconds[1] - cpuSeconds[0]) / seconds;
+  return {
+    ...rest,
+    pps: Math.round((now.packets - (before?.packets ?? 0)) / seconds),
+    receivedPps: rate("received"),
+    forwardedPps: rate("forwarded"),
+    forwardedBps: rate("forwardedBytes") * 8,
+    droppedPps: rate("dropped"),
+    batch: share(grown("received"), batches),
+    ringFill: share(grown("ringPermille") / 1000, batches),
+    injected: now.role === "worker" ? share(grown("injected"), grown("forwarded")) : null,
+    busy: busy === null ? null : Math.min(Math.max(busy, 0), 1),
+  };
+}
+
+type NumberOf<Type> = { [Key in keyof Type]: Type[Key] extends number ? Key : never }[keyof Type];
+
+type Named = Pick<WorkerStats, "role" | "id" | "cpu">;
+
+function keyOf({ role, id, cpu }: Named): string {
   return `${role} ${id ?? cpu}`;
 }
 
@@ -118,8 +163,21 @@ export function liveScreen(live: Live, time: Date): string[] {
     ),
     "",
     table(
-      ["thread", "cpu", "pps", "packets"],
-      live.workers.map((worker) => [nameOf(worker), worker.cpu, worker.pps, worker.packets]),
+      ["thread", "cpu", "in pps", "out pps", "out Mbps", "drop pps", "batch", "ring", "inj", "busy"].map(
+        (name, column) => (column < 2 ? name : name.padStart(5)),
+      ),
+      live.workers.map((worker) => [
+        nameOf(worker),
+        worker.cpu,
+        short(worker.receivedPps),
+        short(worker.forwardedPps),
+        megabits(worker.forwardedBps).padStart(8),
+        short(worker.droppedPps),
+        (worker.batch === null ? "-" : worker.batch.toFixed(0)).padStart(5),
+        percent(worker.ringFill),
+        percent(worker.injected),
+        percent(worker.busy),
+      ]),
     ),
     "",
     drops.length === 0
@@ -133,6 +191,14 @@ export function liveScreen(live: Live, time: Date): string[] {
 
 /** Wide enough for ten million a second, so that columns stay where they are. */
 const columnWidth = "10,000,000".length;
+
+function short(pps: number): string {
+  return count(pps).trimEnd().padStart(6);
+}
+
+function percent(share: number | null): string {
+  return (share === null ? "-" : `${(share * 100).toFixed(0)} %`).padStart(5);
+}
 
 function cell(value: number | string): string {
   return (typeof value === "number" ? whole(value) : value).padStart(columnWidth);
@@ -149,7 +215,7 @@ function allDrops({ inside, outside }: Live): Record<string, number> {
   return all;
 }
 
-function nameOf({ role, id }: WorkerStats): string {
+function nameOf({ role, id }: Named): string {
   return id === undefined ? role : `${role} ${id}`;
 }
 

@@ -11,21 +11,36 @@ import { receivedIs, ROOT_ONLY } from "./ledger.js";
 
 const VXPIPE = join(ROOT, "bin/vxpipe");
 
+interface Rates {
+  receivedPps: number;
+  forwardedPps: number;
+  droppedPps: number;
+  batch: number | null;
+  ringFill: number | null;
+  injected: number | null;
+  busy: number | null;
+}
+
 interface Second {
   time: string;
   seconds: number;
   inside: { receivedPps: number; droppedPps: Record<string, number>; pending: number };
-  workers: { role: string; cpu: number; pps: number; packets: number }[];
+  workers: (Rates & { role: string; cpu: number; pps: number; packets: number })[];
 }
 
 describe("vxpipe top", ROOT_ONLY, () => {
   let bed: Bed;
+  let beside: Bed;
   let daemon: Daemon;
   before(async () => {
     bed = await Bed.make({ staticNeighbours: true });
+    beside = await Bed.make({ staticNeighbours: true });
     daemon = await Daemon.start(bed);
   });
-  after(() => bed.remove());
+  after(async () => {
+    await beside.remove();
+    await bed.remove();
+  });
 
   const start = (...args: string[]): Background => new Background(VXPIPE, ["--socket", daemon.socket, "top", ...args]);
 
@@ -53,6 +68,29 @@ describe("vxpipe top", ROOT_ONLY, () => {
       workers.filter(({ role }) => role === "xdp").reduce((sum, { pps }) => sum + pps, 0);
     assert.ok(total(onCpus) >= 997);
     assert.equal((await top.exited).code, 0);
+  });
+
+  test("shows of a worker what it took and sent, how full its batches were, how it sent and how busy it was", async () => {
+    const other = await Daemon.start(beside, { datapath: "afxdp" });
+    const top = new Background(VXPIPE, ["--socket", other.socket, "top", "-o", "json", "-n", "3"]);
+    await top.nextLine();
+    await generate(beside, { destination: ADDRESS.beyond, ports: "9", count: 1000 });
+    await receivedIs(other, 1000);
+    const seconds = [await top.nextLine(), await top.nextLine()].map((line) => JSON.parse(line) as Second);
+    const workers = seconds.flatMap((second) =>
+      second.workers.filter(({ role }) => role === "worker").map((worker) => ({ ...worker, seconds: second.seconds })),
+    );
+    const total = (of: (worker: Rates) => number): number =>
+      Math.round(workers.reduce((sum, worker) => sum + of(worker) * worker.seconds, 0));
+    assert.ok(Math.abs(total(({ receivedPps }) => receivedPps) - 1000) <= 3);
+    assert.ok(Math.abs(total(({ forwardedPps, droppedPps }) => forwardedPps + droppedPps) - 1000) <= 6);
+    const working = workers.filter(({ receivedPps }) => receivedPps > 0);
+    assert.ok(working.length > 0);
+    for (const { batch, ringFill, injected, busy } of working) {
+      assert.ok(batch !== null && batch >= 1 && batch <= 64, `${batch} packets a batch`);
+      assert.ok(ringFill !== null && ringFill >= 0 && ringFill <= 1 && injected !== null && busy !== null && busy > 0);
+    }
+    await other.stop();
   });
 
   test("prints a line a second where there is no terminal, and ends with 0 at Ctrl-C", async () => {

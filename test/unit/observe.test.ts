@@ -41,7 +41,8 @@ test("slots are summed and what has no fate yet is pending", () => {
   assert.equal(inside.counts.received, 15);
   assert.equal(inside.dropped.not_allowed, 2);
   assert.equal(inside.pending, 15 - 9 - 2);
-  assert.deepEqual(slots, [
+  const shown = slots.map(({ slot, packets }) => ({ slot, packets }));
+  assert.deepEqual(shown, [
     { slot: 0, packets: 10 },
     { slot: 3, packets: 5 },
     { slot: workerSlot, packets: 1 },
@@ -111,9 +112,10 @@ test("statistics list every drop reason and the worker before the CPUs, with rat
     Object.keys(stats.inside.dropped),
     drops.map(({ name }) => name),
   );
-  assert.deepEqual(stats.workers, [
-    { id: 0, role: "worker", cpu: 7, packets: 0, pps: 0 },
-    { role: "xdp", cpu: 1, packets: 3000, pps: 1500 },
+  const shown = stats.workers.map((worker) => ({ ...worker, work: undefined }));
+  assert.deepEqual(shown, [
+    { id: 0, role: "worker", cpu: 7, packets: 0, pps: 0, work: undefined },
+    { role: "xdp", cpu: 1, packets: 3000, pps: 1500, work: undefined },
   ]);
   assert.equal(stats.rates.receivedBps, 1_200_000);
   assert.equal(stats.successRate, 2 / 3);

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { drawer, iterationsOf } from "../../src/cli/commands/top.js";
 import { counters, drops } from "../../src/pipeline/abi.gen.js";
+import type { Work } from "../../src/pipeline/observe.js";
 import { camel, type DirectionStats, type Statistics } from "../../src/pipeline/statistics.js";
 import { liveOf, liveRow, liveScreen, type Live } from "../../src/telemetry/live-table.js";
 
@@ -11,6 +12,17 @@ function direction(): DirectionStats {
   const dropped = Object.fromEntries(drops.map(({ name }) => [name, 0]));
   return { ...counts, forwardedBytes: 0, pending: 0, dropped } as DirectionStats;
 }
+
+const idle: Work = {
+  received: 0,
+  forwarded: 0,
+  forwardedBytes: 0,
+  injected: 0,
+  dropped: 0,
+  batches: 0,
+  ringPermille: 0,
+  cpuSeconds: null,
+};
 
 /** A daemon's answer after so many seconds, all of whose counters are 0. */
 function quiet(uptimeSeconds: number): Statistics {
@@ -22,7 +34,7 @@ function quiet(uptimeSeconds: number): Statistics {
     outside: direction(),
     originated: 0,
     fragmentsExtra: 0,
-    workers: [],
+    workers: [{ id: 0, role: "worker", cpu: 1, packets: 0, pps: 0, work: { ...idle, cpuSeconds: 0 } }],
     rates: { receivedPps: 0, forwardedPps: 0, droppedPps: 0, receivedBps: 0, forwardedBps: 0 },
     successRate: 1,
   };
@@ -42,8 +54,30 @@ function busy(): Statistics {
   stats.inside.dropped.not_allowed = 3;
   stats.outside.dropped.not_ip = 1;
   stats.workers = [
-    { id: 0, role: "worker", cpu: 1, packets: 30, pps: 0 },
-    { role: "xdp", cpu: 0, packets: 3_000_000, pps: 0 },
+    {
+      id: 0,
+      role: "worker",
+      cpu: 1,
+      packets: 30,
+      pps: 0,
+      work: {
+        received: 60,
+        forwarded: 30,
+        forwardedBytes: 3000,
+        injected: 15,
+        dropped: 3,
+        batches: 5,
+        ringPermille: 1250,
+        cpuSeconds: 0.75,
+      },
+    },
+    {
+      role: "xdp",
+      cpu: 0,
+      packets: 3_000_000,
+      pps: 0,
+      work: { ...idle, received: 3_000_000, forwarded: 2_999_960, dropped: 3 },
+    },
   ];
   return stats;
 }
@@ -76,6 +110,32 @@ test("rates are the differences of the counters over the time between the answer
       ["xdp", 2_000_000],
     ],
   );
+});
+
+test("each thread shows what went in and out, how full its batches and its ring were, and how it sent", () => {
+  const [worker, xdp] = live().workers;
+  assert.deepEqual(worker, {
+    id: 0,
+    role: "worker",
+    cpu: 1,
+    packets: 30,
+    pps: 20,
+    receivedPps: 40,
+    forwardedPps: 20,
+    forwardedBps: 16_000,
+    droppedPps: 2,
+    batch: 12,
+    ringFill: 0.25,
+    injected: 0.5,
+    busy: 0.5,
+  });
+  assert.deepEqual(
+    [xdp?.receivedPps, xdp?.batch, xdp?.ringFill, xdp?.injected, xdp?.busy],
+    [2_000_000, null, null, null, null],
+  );
+  const screen = liveScreen(live(), noon).join("\n");
+  assert.match(screen, /^worker 0 +1 +40 +20 +0\.0 +2 +12 +25 % +50 % +50 %$/m);
+  assert.match(screen, /^xdp +0 +2\.00 M +2\.00 M +0\.0 +2 +- +- +- +-$/m);
 });
 
 test("a reason without drops since the last answer is not shown, and one with a single drop is", () => {
