@@ -36,6 +36,8 @@ export interface DatapathPlan {
     batch: number;
     /** Spin instead of sleeping in poll(2). */
     busy: boolean;
+    /** Of SCHED_FIFO, 1 to 99; 0: scheduled as everybody. */
+    priority: number;
   };
 }
 

@@ -52,7 +52,8 @@ WorkersPlan to_workers_plan(const Napi::Object &plan)
 {
 	auto workers = plan.Get("workers").As<Napi::Object>();
 	auto cpus = workers.Get("cpus").As<Napi::Array>();
-	WorkersPlan out{{}, workers.Get("batch").ToNumber().Uint32Value(), workers.Get("busy").ToBoolean().Value()};
+	WorkersPlan out{{}, workers.Get("batch").ToNumber().Uint32Value(), workers.Get("busy").ToBoolean().Value(),
+			workers.Get("priority").ToNumber().Int32Value()};
 
 	for (uint32_t i = 0; i < cpus.Length(); i++)
 		out.cpus.push_back(cpus.Get(i).ToNumber().Int32Value());

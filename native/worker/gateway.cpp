@@ -60,6 +60,7 @@ Result<Attached> Gateway::attach()
 	config.injections = {datapath_->injections(), datapath_->injection_lanes()};
 	config.batch = workers_plan_.batch;
 	config.busy = workers_plan_.busy;
+	config.priority = workers_plan_.priority;
 	config.follow_routes = !plan_.next_hop_mac;
 	if (plan_.next_hop_mac)
 		memcpy(config.fixed_mac, plan_.next_hop_mac->data(), sizeof(config.fixed_mac));

@@ -19,6 +19,7 @@ struct WorkersPlan {
 	std::vector<int> cpus;  // of each
 	uint32_t batch = 64;
 	bool busy = false;
+	int priority = 0;
 };
 
 class Gateway {

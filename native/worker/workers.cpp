@@ -42,7 +42,7 @@ struct Thread {
 	}
 
 	// Pinned, and deaf to signals: those are the main thread's.
-	Result<void> start(uint32_t number, int cpu)
+	Result<void> start(uint32_t number, int cpu, int priority)
 	{
 		cpu_set_t cpus;
 		CPU_ZERO(&cpus);
@@ -50,6 +50,12 @@ struct Thread {
 		pthread_attr_t attributes;
 		pthread_attr_init(&attributes);
 		pthread_attr_setaffinity_np(&attributes, sizeof cpus, &cpus);
+		if (priority) {
+			const sched_param real_time{priority};
+			pthread_attr_setinheritsched(&attributes, PTHREAD_EXPLICIT_SCHED);
+			pthread_attr_setschedpolicy(&attributes, SCHED_FIFO);
+			pthread_attr_setschedparam(&attributes, &real_time);
+		}
 		sigset_t all, before;
 		sigfillset(&all);
 		pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -57,7 +63,7 @@ struct Thread {
 		pthread_sigmask(SIG_SETMASK, &before, nullptr);
 		pthread_attr_destroy(&attributes);
 		if (err)
-			return Error{"WORKER_FAILED", "pthread_create", err, "on CPU " + std::to_string(cpu)};
+			return Error{"WORKER_FAILED", "pthread_create", err, "on CPU " + std::to_string(cpu) + (priority ? ", SCHED_FIFO" : "")};
 		pthread_setname_np(thread, ("vx-worker-" + std::to_string(number)).c_str());
 		started = true;
 		return {};
@@ -142,7 +148,7 @@ Result<std::unique_ptr<Workers>> Workers::start(const WorkersConfig &config)
 		if (auto done = one.loop->admit(); !done)
 			return done.error();
 	for (uint32_t i = 0; i < config.count(); i++)
-		if (auto started = state->threads[i].start(i, config.cpus[i]); !started)
+		if (auto started = state->threads[i].start(i, config.cpus[i], config.priority); !started)
 			return started.error();
 	return std::unique_ptr<Workers>(new Workers(std::move(state)));
 }

@@ -30,6 +30,7 @@ struct WorkersConfig {
 	std::span<vx_injection> injections;  // mapped, by CPU
 	uint32_t batch;               // most packets received from a socket at once
 	bool busy;                    // spin instead of poll(2)
+	int priority = 0;             // of SCHED_FIFO, 1 to 99; 0: scheduled as everybody
 	bool follow_routes;           // false: one fixed next hop, `fixed_mac`; routes are mirrored all the same
 	uint8_t fixed_mac[6];
 	bool clear_dont_fragment;     // done by XDP to every other packet; held fragments come here as they were

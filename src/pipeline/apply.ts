@@ -96,7 +96,7 @@ export class Applier {
       insideIfindex,
       outsideIfindex,
       pinDirectory,
-      workers: { cpus: places.cpus, batch: workers.batch, busy: workers.busy },
+      workers: { cpus: places.cpus, batch: workers.batch, busy: workers.busy, priority: workers.priority },
     });
     this.made = gateway;
     if (gateway.counters.byteLength !== slotsBytes) {

@@ -18,7 +18,7 @@ export interface Datapath extends Omit<
   inside: string;
   outside: string;
   bpffs: string;
-  workers: { count: number | "auto"; cpus: readonly number[] | "auto"; batch: number; busy: boolean };
+  workers: { count: number | "auto"; cpus: readonly number[] | "auto"; batch: number; busy: boolean; priority: number };
 }
 
 export interface Plan {
@@ -74,6 +74,7 @@ export function planOf(config: Config, allowlist: Allowlist | null): Plan {
         cpus: workers.cpus,
         batch: workers.batch,
         busy: workers.polling === "busy",
+        priority: workers.priority === "off" ? 0 : workers.priority,
       },
     },
     allowlist,

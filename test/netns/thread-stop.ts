@@ -7,14 +7,15 @@ import { Background, ROOT } from "../bed/command.js";
 import type { Daemon } from "../bed/daemon.js";
 import { PYTHON } from "./wire.js";
 
-/** The worker stands still when this returns; what it returns lets it go on. */
-export async function stopWorker({ process: { pid } }: Daemon, worker = 0): Promise<() => Promise<void>> {
+export function workerThread({ process: { pid } }: Daemon, worker = 0): string {
   const name = (tid: string): string => readFileSync(`/proc/${pid}/task/${tid}/comm`, "utf8").trim();
   const tid = readdirSync(`/proc/${pid}/task`).find((one) => name(one) === `vx-worker-${worker}`);
-  const stopper = new Background(PYTHON, [
-    join(ROOT, "test/netns/thread_stop.py"),
-    tid ?? assert.fail(`no worker ${worker}`),
-  ]);
+  return tid ?? assert.fail(`no worker ${worker}`);
+}
+
+/** The worker stands still when this returns; what it returns lets it go on. */
+export async function stopWorker(daemon: Daemon, worker = 0): Promise<() => Promise<void>> {
+  const stopper = new Background(PYTHON, [join(ROOT, "test/netns/thread_stop.py"), workerThread(daemon, worker)]);
   await stopper.nextLine();
   return async () => {
     stopper.closeInput();

@@ -1,5 +1,6 @@
 // A worker that stands still while everything else goes on: who says so, and what becomes of the packets. Needs root.
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 
 import { ADDRESS, Bed } from "../bed/bed.js";
@@ -7,9 +8,31 @@ import { until } from "../bed/command.js";
 import { Daemon } from "../bed/daemon.js";
 import { generate, type Load, Sink } from "../bed/tools.js";
 import { agreed, assertNothingWrong, dropsOf, receivedIs, ROOT_ONLY } from "./ledger.js";
-import { stopWorker } from "./thread-stop.js";
+import { stopWorker, workerThread } from "./thread-stop.js";
 
 const LOAD: Load = { cpu: 0, flows: 100, destination: ADDRESS.beyond, ports: "9" };
+
+test("a worker has the real-time priority that is configured, and none by default", ROOT_ONLY, async () => {
+  const bed = await Bed.make();
+  try {
+    for (const [priority, expected] of [
+      [10, ["10", "1"]],
+      ["off", ["0", "0"]],
+    ] as const) {
+      const daemon = await Daemon.start(bed, { datapath: "afxdp", workers: { priority } });
+      const { pid } = daemon.process;
+      const fields =
+        readFileSync(`/proc/${pid}/task/${workerThread(daemon)}/stat`, "utf8")
+          .split(") ")[1]
+          ?.split(" ") ?? [];
+      // proc_pid_stat(5): rt_priority and policy, of which the first two fields are cut off here.
+      assert.deepEqual(fields.slice(37, 39), expected);
+      assert.equal((await daemon.stop()).code, 0, daemon.process.stderr);
+    }
+  } finally {
+    await bed.remove();
+  }
+});
 
 for (const datapath of ["afxdp", "ringbuf"]) {
   describe(`a worker of ${datapath} that stands still`, ROOT_ONLY, () => {

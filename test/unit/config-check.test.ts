@@ -22,7 +22,7 @@ test("a minimal configuration gets the defaults that the contract shows", () => 
     inside: { interface: "in0", vxlan: { port: 4789, vnis: "any", local: "any", peers: "any" } },
     outside: { interface: "out0", nextHop: "auto" },
     datapath: "auto",
-    workers: { count: "auto", cpus: "auto", batch: 64, polling: "adaptive" },
+    workers: { count: "auto", cpus: "auto", batch: 64, polling: "adaptive", priority: "off" },
     nat: { destination: [] },
     packet: { clearDontFragment: false, truncated: "drop", ipv6: "drop", decrementTtl: false },
     control: { listen: "127.0.0.1:9470", socket: "/run/vxpipe/vxpipe.sock" },

@@ -21,7 +21,13 @@ export interface Config {
   };
   outside: { interface: string; nextHop: string };
   datapath: "auto" | "xdp" | "afxdp" | "ringbuf";
-  workers: { count: "auto" | number; cpus: "auto" | number[]; batch: number; polling: "adaptive" | "busy" };
+  workers: {
+    count: "auto" | number;
+    cpus: "auto" | number[];
+    batch: number;
+    polling: "adaptive" | "busy";
+    priority: "off" | number;
+  };
   /** Absent: every address is allowed. File absent: none is. The path is absolute here. */
   allowlist?: { file?: string; match: AllowlistMatch };
   nat: { destination: StaticRule[] };

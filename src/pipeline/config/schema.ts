@@ -125,6 +125,14 @@ const workers = {
       expected: "a whole number from 1 to 1024",
     },
     polling: { default: "adaptive", enum: ["adaptive", "busy"] },
+    priority: {
+      default: "off",
+      description:
+        "Real-time priority (SCHED_FIFO), 99 the highest: nothing of a lower one runs on a worker's CPU while it works.",
+      if: { type: "string" },
+      then: { const: "off", expected: "off or a number from 1 to 99" },
+      else: { type: "integer", minimum: 1, maximum: 99, expected: "off or a number from 1 to 99" },
+    },
   },
 } as const;
 
