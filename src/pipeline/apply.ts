@@ -8,6 +8,7 @@ import { placeWorkers, type WorkerPlaces } from "../injector/placement.js";
 import { chooseDatapath, nothingKnown, type Ability, type Choice, type Mode } from "../injector/datapath.js";
 import type { Allowlist, Delta } from "./allowlist/edit.js";
 import { VxpipeError } from "./errors.js";
+import type { Watched } from "./interface-watch.js";
 import { fromNative, type Native } from "./native.js";
 import { slotsBytes } from "./observe.js";
 import type { Placement } from "./statistics.js";
@@ -30,7 +31,10 @@ export class Applier {
   /** What is worth knowing about the workers' CPUs. */
   placesWarning: string | null = null;
   attached: Attached | null = null;
-  private carried: Uint8Array | null = null;
+  /** What the datapath was made for. */
+  watched: readonly Watched[] = [];
+  /** Counters of this run's datapath before, while there is none. */
+  carried: Uint8Array | null = null;
   private bpffs: { pinDirectory: string; mounted: string; bpffs: string } | null = null;
 
   constructor(
@@ -105,6 +109,10 @@ export class Applier {
     // Nothing counts yet: the packets of an attempt before this one stay in the ledger.
     if (this.carried !== null) new Uint8Array(gateway.counters).set(this.carried);
     this.tried = null;
+    this.watched = [
+      { side: "inside", name: inside, ifindex: insideIfindex },
+      { side: "outside", name: outside, ifindex: outsideIfindex },
+    ];
     this.placement = { choice, workerCpus: places.cpus };
     this.placesWarning = places.warning;
   }

@@ -58,7 +58,7 @@ export class Lifecycle {
     around.setLogLevel(plan.logLevel);
     const native = await loadNative();
     preflight(plan, native);
-    const runtime = new Runtime(new Applier(native, around.setLogLevel), around.events);
+    const runtime = new Runtime(new Applier(native, around.setLogLevel), around.events, native);
     const life = new Lifecycle(around, runtime, native, plan, loader);
     try {
       await life.bringUp();

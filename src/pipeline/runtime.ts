@@ -6,6 +6,8 @@ import type { Applier } from "./apply.js";
 import { systemReason, VxpipeError } from "./errors.js";
 import { isEventName, type EventLog } from "./events.js";
 import { bringUp, judgeFirst } from "./bring-up.js";
+import { InterfaceWatch } from "./interface-watch.js";
+import type { Native } from "./native.js";
 import { readCounters, slotsBytes, type Reading } from "./observe.js";
 import { after, describe, plan, undo, type Action, type Plan } from "./plan.js";
 import { UnsavedEdits } from "./unsaved-edits.js";
@@ -14,7 +16,7 @@ import type { Pending } from "./write-file.js";
 import { Watchdog, type Stall } from "./watchdog.js";
 import { Watchers } from "./watchers.js";
 
-/** changing: another datapath takes the place of one that proved unfit. */
+/** changing: there is no packet path, until another has been made. */
 export type Phase = "starting" | "running" | "changing" | "stopping" | "stopped";
 
 const unreportedAdvice =
@@ -49,13 +51,17 @@ export class Runtime {
   /** Nothing is brought up any more while somebody stops. */
   rebuilt: Promise<void> = Promise.resolve();
   private defect: unknown = null;
+  private readonly interfaces: InterfaceWatch;
+  private rebuilding = false;
   readonly started = performance.now();
   readonly watchers: Watchers;
 
   constructor(
     readonly applier: Applier,
     readonly events: EventLog,
+    native: Pick<Native, "interfaceName" | "interfaceFacts">,
   ) {
+    this.interfaces = new InterfaceWatch(native);
     const gateway = {
       running: () => this.phase === "running",
       vxlanPort: () => (this.plan.datapath.encapsulation === "vxlan" ? this.plan.datapath.vxlanPort : null),
@@ -79,6 +85,7 @@ export class Runtime {
   async start(wanted: Plan): Promise<void> {
     this.evidence = await bringUp(this.applier, wanted, nothingKnown);
     this.wanted = wanted;
+    this.interfaces.begin(this.applier.watched);
     this.phase = "running";
     this.watchers.setLogLevel(wanted.logLevel);
     this.tellChoice();
@@ -189,8 +196,9 @@ export class Runtime {
 
   reading(): Reading {
     // The memory goes when the gateway stops: the last reading stands until the final one.
-    if (this.phase !== "running") return this.final ?? this.latest.reading;
-    return readCounters(this.applier.gateway.counters);
+    if (this.phase === "running") return readCounters(this.applier.gateway.counters);
+    const { carried } = this.applier;
+    return this.final ?? (carried === null ? this.latest.reading : readCounters(carried.buffer));
   }
 
   /** Once a second: takes the sample that rates are made of, and what the native threads have to tell. */
@@ -204,8 +212,22 @@ export class Runtime {
       this.watch(this.latest.reading.turns);
       this.watchFirst(this.latest.reading);
     }
+    this.watchInterfaces();
     if (this.defect !== null) throw this.defect;
     return this.statistics(this.latest, this.before);
+  }
+
+  private watchInterfaces(): void {
+    if (this.rebuilding || (this.phase !== "running" && this.phase !== "changing")) return;
+    for (const { side, name, now } of this.interfaces.look()) {
+      const text = `the ${side} interface ${name} is called ${now} now; packets go on, but a start would look for ${name}`;
+      this.events.emit("interface_renamed", text);
+    }
+    // Another interface may be of another driver.
+    if (this.interfaces.due()) {
+      this.proven = false;
+      this.rebuilt = this.rebuild(nothingKnown);
+    }
   }
 
   private watch(turns: readonly number[]): void {
@@ -237,18 +259,35 @@ export class Runtime {
 
   /** Another gateway in place of this one, which goes on with its counters. Edits wait meanwhile. */
   private rebuild(evidence: Evidence): Promise<void> {
-    const next = this.turn.then(async () => {
-      if (this.phase !== "running") return;
-      this.phase = "changing";
-      await this.settled;
-      await this.applier.leave();
-      this.evidence = await bringUp(this.applier, this.plan, evidence);
-      this.watchdog.forget();
-      this.phase = "running";
-      this.tellChoice();
-    });
+    this.rebuilding = true;
+    const next = this.turn.then(() => this.replace(evidence)).catch((error: unknown) => this.giveUp(error));
     this.turn = next.catch((error: unknown) => (this.defect = error));
-    return this.turn.then(() => undefined);
+    return this.turn.then(() => {
+      this.rebuilding = false;
+    });
+  }
+
+  private async replace(evidence: Evidence): Promise<void> {
+    if (this.phase !== "running" && this.phase !== "changing") return;
+    const back = this.interfaces.waits;
+    this.phase = "changing";
+    await this.settled;
+    await this.applier.leave();
+    this.evidence = await bringUp(this.applier, this.plan, evidence);
+    this.watchdog.forget();
+    this.interfaces.begin(this.applier.watched);
+    this.phase = "running";
+    this.tellChoice();
+    const { inside, outside } = this.plan.datapath;
+    if (back) this.events.emit("interface_back", `forwarding from ${inside} to ${outside} again`);
+  }
+
+  /** For now, where an interface that went may explain it. */
+  private async giveUp(error: unknown): Promise<void> {
+    await this.applier.leave();
+    if (this.interfaces.missing().length === 0) throw error;
+    const reason = error instanceof Error ? error.message : String(error);
+    if (this.interfaces.failed(reason)) this.events.emit("recovery_failed", `${reason}; it is tried again`);
   }
 
   /** Numbers of the workers that make no progress. */
@@ -303,6 +342,8 @@ export class Runtime {
 
   /** What keeps packets from flowing; empty: nothing. */
   missing(): string[] {
+    const awaited = this.interfaces.missing();
+    if (awaited.length > 0) return awaited;
     const snapshot = this.snapshot();
     if (snapshot === null) return [`the daemon is ${this.phase}`];
     const { inside, outside } = this.plan.datapath;

@@ -41,7 +41,10 @@ export class RawSender {
 }
 
 export class Collector {
-  private constructor(private readonly process: Background) {}
+  private constructor(
+    private readonly process: Background,
+    private readonly pass: Background,
+  ) {}
 
   /** Listens at the far end, whose driver takes redirected frames only while a program is there. */
   static async start(bed: Bed, name = "dst0", place: Place = "target"): Promise<Collector> {
@@ -49,9 +52,14 @@ export class Collector {
     await pass.nextLine();
     // The program brought aggregation along, and what was put together is not what arrived.
     await bed.exec(place, "ethtool", ["-K", name, "gro", "off"]);
-    const collector = new Collector(bed.start(place, PYTHON, [WIRE, "collect", name]));
+    const collector = new Collector(bed.start(place, PYTHON, [WIRE, "collect", name]), pass);
     await collector.process.nextLine();
     return collector;
+  }
+
+  async stop(): Promise<void> {
+    await this.process.stop();
+    await this.pass.stop();
   }
 
   /** What came in since the last call, without the talk between neighbours. */

@@ -24,7 +24,11 @@ function planFrom(text: string, ...entries: string[]): Plan {
 async function running(): Promise<{ runtime: Runtime; gateway: SimulatedGateway; levels: string[] }> {
   const { native, gateways } = simulate();
   const levels: string[] = [];
-  const runtime = new Runtime(new Applier(native, (level) => levels.push(level)), new EventLog(() => undefined));
+  const runtime = new Runtime(
+    new Applier(native, (level) => levels.push(level)),
+    new EventLog(() => undefined),
+    native,
+  );
   await runtime.start({ ...planFrom(`${base}allowlist:\n`, "10.0.0.1"), rules: [rule] });
   return { runtime, gateway: gateways[0] ?? assert.fail(), levels };
 }

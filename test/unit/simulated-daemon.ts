@@ -40,7 +40,7 @@ export class Daemon {
     const { config } = checkConfig(Buffer.from(`${text}${enforced ? "allowlist:\n" : ""}`), "x");
     assert.ok(config !== null);
     const { native, gateways } = simulate();
-    const runtime = new Runtime(new Applier(native, () => undefined), new EventLog(() => undefined));
+    const runtime = new Runtime(new Applier(native, () => undefined), new EventLog(() => undefined), native);
     await runtime.start(planOf(config, enforced ? nothingAllowed : null));
     const daemon = new Daemon(runtime, gateways[0] ?? assert.fail());
     const { loader } = daemon;
