@@ -83,14 +83,14 @@ for (const datapath of DATAPATHS) {
         if (name === "out0") sink = await Sink.start(bed);
         assert.deepEqual(await readiness(daemon, 200), []);
         await sink.reset();
-        const before = (await settled(daemon)).inside;
-        assert.ok(before.received >= 1000 && before.forwarded === 1000, "the counters went on");
+        const earlier = (await settled(daemon)).inside;
+        assert.ok(earlier.received >= 1000 && earlier.forwarded === 1000, "the counters went on");
         await generate(bed, { ...LOAD, count: 500 });
         await generate(bed, { ...LOAD, count: 10, sources: "10.0.0.2" });
-        await receivedIs(daemon, before.received + 510);
+        await receivedIs(daemon, earlier.received + 510);
         const { inside } = await settled(daemon);
         assert.equal(inside.forwarded, 1500);
-        assert.equal((inside.dropped["not_allowed"] ?? 0) - (before.dropped["not_allowed"] ?? 0), 10);
+        assert.equal((inside.dropped["not_allowed"] ?? 0) - (earlier.dropped["not_allowed"] ?? 0), 10);
         await until("the far end to see them", async () => ((await sink.report()).packets === 500 ? true : null));
         assert.match(daemon.process.stderr, /"event":"interface_back"/);
         await sink.stop();

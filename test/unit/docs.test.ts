@@ -56,3 +56,20 @@ test("every drop reason has a line in the operations page", () => {
     [],
   );
 });
+
+test("every fault of the operations page names a test that exists", () => {
+  const page = read("docs/OPERATIONS.md");
+  const table = page.slice(page.indexOf("| fault "), page.indexOf("What outlives a killed daemon"));
+  const rows = [...table.matchAll(/\| ([^|]+?) +\| ([\w-]+): ([^|]+?) +\|$/gm)];
+  const faults = table.split("\n").filter((line) => line.startsWith("| ")).length - 2;
+  assert.ok(faults >= 20);
+  assert.equal(rows.length, faults, "a row without a test");
+  const missing = rows.filter(([, , file, title = ""]) => {
+    const path = `test/netns/${file}.test.ts`;
+    return !existsSync(new URL(path, root)) || !read(path).includes(title);
+  });
+  assert.deepEqual(
+    missing.map(([, , file, title]) => `${file}: ${title}`),
+    [],
+  );
+});
