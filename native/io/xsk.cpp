@@ -170,7 +170,7 @@ void RxQueue::refill(Frames &frames)
 	for (uint32_t room = share_ - lent(); room && frames.has(); room--)
 		fill_[producer++] = frames.take();
 	if (producer != before) {
-		lent_.fetch_add(producer - before, std::memory_order_relaxed);
+		lent_.fetch_add(producer - before, std::memory_order_release);
 		fill_.set_producer(producer);
 	}
 	visited_.clear(std::memory_order_release);
@@ -186,7 +186,7 @@ uint32_t XskReceiver::receive(Frame *out, uint32_t most)
 	}
 	if (count) {
 		rx_.set_consumer(consumer + count);
-		queue_->lent_.fetch_sub(count, std::memory_order_relaxed);
+		queue_->lent_.fetch_sub(count, std::memory_order_acquire);
 	}
 	return count;
 }
@@ -240,7 +240,7 @@ void XskTransmitter::queue(Frame frame, uint32_t tag)
 	slots_[produced_ & (kTxRing - 1)] = {frame.length, tag, false};
 	produced_++;
 	queued_++;
-	queue_->in_kernel_.fetch_add(1, std::memory_order_relaxed);
+	queue_->in_kernel_.fetch_add(1, std::memory_order_release);
 }
 
 void XskTransmitter::settle_until(uint32_t index, const Tell &tell)
@@ -299,7 +299,7 @@ void TxQueue::reap(Frames &frames)
 		reaped++;
 	}
 	completion_.set_consumer(consumer);
-	in_kernel_.fetch_sub(reaped, std::memory_order_relaxed);
+	in_kernel_.fetch_sub(reaped, std::memory_order_acquire);
 	visited_.clear(std::memory_order_release);
 }
 

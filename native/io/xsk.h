@@ -79,6 +79,7 @@ private:
 	int first_fd_ = -1;
 	XskRing<uint64_t> fill_, completion_;
 	std::atomic_flag visited_;
+	// Its order is also that of a frame's bytes between the worker that gave it to the kernel and the one that gets it.
 	std::atomic<uint32_t> lent_{0};
 };
 
@@ -129,7 +130,7 @@ private:
 	int first_fd_ = -1;
 	XskRing<uint64_t> fill_, completion_;
 	std::atomic_flag visited_, sending_;
-	std::atomic<uint32_t> in_kernel_{0};
+	std::atomic<uint32_t> in_kernel_{0};  // orders as lent_ does
 };
 
 // Transmits to one queue, in order.
