@@ -79,7 +79,7 @@ describe("the daemon", ROOT_ONLY, () => {
     const { stats } = await agreed(daemon, sink);
     assert.deepEqual([stats.inside.forwarded, dropsOf(stats)], [1060, {}]);
     daemon.process.kill("SIGHUP");
-    await until("the reload", async () => (/"event":"reload/.test(daemon.process.stderr) ? true : null));
+    await until("the reload", async () => (/"event":"reload(ed|_failed)"/.test(daemon.process.stderr) ? true : null));
     assert.match(daemon.process.stderr, /"event":"reloaded"/);
     await bed.ip("gateway", `neigh replace ${ADDRESS.target} lladdr 02:00:00:00:02:02 dev out0`);
   }
