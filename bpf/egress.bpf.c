@@ -27,7 +27,7 @@ static __noinline int vx_not_injected(struct vx_injection *injection)
 	slot = vx_slot_of_injection(injection);
 	injection->told++;
 	if (slot)
-		slot->direction[VX_INSIDE].dropped[VX_DROP_redirect_error]++;
+		slot->direction[injection->ledger % VX_DIRECTIONS].dropped[VX_DROP_redirect_error]++;
 	return XDP_ABORTED;
 }
 
@@ -55,8 +55,8 @@ static __noinline int vx_inject(struct xdp_md *ctx)
 	    bpf_xdp_adjust_tail(ctx, (int)length - (int)vx_frame_length(ctx)) ||
 	    bpf_xdp_store_bytes(ctx, 0, from->bytes + offset, length))
 		return vx_not_injected(injection);
-	return bpf_redirect_map(&redirect_map, 0, XDP_ABORTED) == XDP_REDIRECT ? XDP_REDIRECT
-									       : vx_not_injected(injection);
+	return bpf_redirect_map(&redirect_map, injection->to, XDP_ABORTED) == XDP_REDIRECT ? XDP_REDIRECT
+											   : vx_not_injected(injection);
 }
 
 SEC("xdp")

@@ -214,7 +214,7 @@ static __always_inline int vx_forward(struct xdp_md *ctx, struct vx_slot *slot, 
 	ethernet->protocol_be = protocol_be;
 	if (vx_hand_over != VX_HAND_OVER_EXCEPTIONS)
 		return vx_ready(ctx, slot, protocol_be, started_ns);
-	action = bpf_redirect_map(&redirect_map, 0, XDP_ABORTED);
+	action = bpf_redirect_map(&redirect_map, VX_OUTSIDE, XDP_ABORTED);
 	if (action != XDP_REDIRECT)
 		return vx_drop_leaving(ctx, slot, VX_DROP_redirect_error);
 	slot->direction[VX_INSIDE].redirected++;

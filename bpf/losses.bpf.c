@@ -60,19 +60,21 @@ static __always_inline int vx_injected(const struct net_device *to, __u64 taken,
 {
 	struct vx_injection *injection = vx_injection_here();
 	struct vx_slot *slot = injection ? vx_slot_of_injection(injection) : 0;
+	struct vx_counters *counters;
 	__u64 ours;
 
-	if (!injection || !slot)
+	if (!injection || !slot || !vx_is_interface(to, injection->to))
 		return 0;
+	counters = &slot->direction[injection->ledger % VX_DIRECTIONS];
 	ours = injection->taken - injection->told;
 	if (taken > ours)
 		taken = ours;
 	if (refused > ours - taken)
 		refused = ours - taken;
-	slot->direction[VX_INSIDE].forwarded += taken;
-	slot->direction[VX_INSIDE].injected += taken;
+	counters->forwarded += taken;
+	counters->injected += taken;
 	if (refused)
-		slot->direction[VX_INSIDE].dropped[vx_refusal(to, err)] += refused;
+		counters->dropped[vx_refusal(to, err)] += refused;
 	injection->told += taken + refused;
 	return 0;
 }
@@ -84,11 +86,9 @@ int BPF_PROG(vx_devmap_xmit, const struct net_device *from, const struct net_dev
 	struct vx_counters *inside;
 	__u64 ours, refused = drops > 0 ? drops : 0, taken = sent > 0 ? sent : 0;
 
-	if (!vx_is_interface(to, VX_OUTSIDE))
-		return 0;
 	if (from->ifindex == VX_LOOPBACK_IFINDEX)
 		return vx_injected(to, taken, refused, err);
-	if (!vx_is_interface(from, VX_INSIDE))
+	if (!vx_is_interface(to, VX_OUTSIDE) || !vx_is_interface(from, VX_INSIDE))
 		return 0;
 	slot = vx_slot_here();
 	if (!slot)
@@ -121,7 +121,7 @@ int BPF_PROG(vx_redirect_err, const struct net_device *device, const struct bpf_
 {
 	struct vx_injection *injection = vx_injection_here();
 	struct vx_slot *slot = 0;
-	__u32 reason = VX_DROP_redirect_error;
+	__u32 reason = VX_DROP_redirect_error, direction = VX_INSIDE;
 
 	if (!control.ingress_prog_id)
 		return 0;
@@ -129,8 +129,12 @@ int BPF_PROG(vx_redirect_err, const struct net_device *device, const struct bpf_
 		reason = err == -VX_ENETDOWN ? VX_DROP_carrier_down : err == -VX_EMSGSIZE ? VX_DROP_too_big : reason;
 	else if (err == -VX_ENOBUFS || err == -VX_ENOMEM)
 		return 0; /* XskReceiver::refused */
-	if (xdp->aux->id == control.egress_prog_id && injection) {
+	if (xdp->aux->id == control.egress_prog_id && map_type == BPF_MAP_TYPE_XSKMAP) {
+		slot = vx_slot_here();
+		direction = VX_OUTSIDE;
+	} else if (xdp->aux->id == control.egress_prog_id && injection) {
 		slot = vx_slot_of_injection(injection);
+		direction = injection->ledger % VX_DIRECTIONS;
 		injection->told++;
 	} else if (xdp->aux->id == control.ingress_prog_id) {
 		slot = vx_slot_here();
@@ -142,7 +146,7 @@ int BPF_PROG(vx_redirect_err, const struct net_device *device, const struct bpf_
 		slot->last_fate = 1 + reason;
 		slot->latency_start_ns = 0;
 	}
-	slot->direction[VX_INSIDE].dropped[reason]++;
+	slot->direction[direction].dropped[reason]++;
 	return 0;
 }
 

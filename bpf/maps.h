@@ -31,8 +31,8 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_DEVMAP);
-	__uint(max_entries, 1);
-	__type(key, __u32);
+	__uint(max_entries, VX_DIRECTIONS);
+	__type(key, __u32); /* enum vx_direction: the interface to leave by */
 	__type(value, __u32);
 } redirect_map VX_MAP;
 

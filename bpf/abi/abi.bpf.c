@@ -23,6 +23,10 @@ struct vx_counter_help {
 	VX_COUNTERS(TAGGED)
 };
 
+struct vx_nat_help {
+	VX_NAT_COUNTERS(TAGGED)
+};
+
 struct vx_drop_help {
 	VX_DROPS(TAGGED)
 };
@@ -32,5 +36,6 @@ struct {
 	ENUMS(ENUM)
 	enum vx_constant constant;
 	struct vx_counter_help counter_help;
+	struct vx_nat_help nat_help;
 	struct vx_drop_help drop_help;
 } vx_abi;

@@ -30,6 +30,9 @@
 #define VX_FRAME_OFFSET_MAX 512     /* where a packet starts in its chunk, at most */
 #define VX_EXCEPTION_BYTES_MAX 3584 /* largest packet that can go to the worker */
 #define VX_RING_BYTES 262144        /* packet_ringbuf, and each CPU's exception ring */
+#define VX_BLOCK_PORTS_MIN 64       /* source NAT: smallest port block */
+#define VX_BLOCKS_PER_ADDRESS 1024  /* port_owners: blocks of a pool address, at most */
+#define VX_PLAIN_REALM 0x1000000u   /* source NAT: subscribers in plain Ethernet; above every VNI */
 #define VX_SAMPLE_BYTES 240         /* VLAN, IPv6 and VXLAN outside, VLAN, IPv6 and TCP with options inside */
 #define VX_LATENCY_BUCKETS 24       /* bucket i counts samples below 2^i * 128 ns */
 #define VX_LATENCY_SAMPLE_MASK 0x3ff /* one packet in 1,024 a CPU is timed */
@@ -77,6 +80,13 @@ struct vx_work {
 	__u64 ring_permille; /* how full the ring was at each of these, added up */
 };
 
+/* One worker's NAT engine, written by it alone. */
+struct vx_nat_counters {
+#define X(name, help) __u64 name;
+	VX_NAT_COUNTERS(X)
+#undef X
+};
+
 /* stats_map[slot]: slot = CPU for XDP and the tracepoints, VX_CPUS_MAX + worker for native threads, VX_CONTROL_SLOT. */
 struct vx_slot {
 	struct vx_counters direction[VX_DIRECTIONS];
@@ -87,6 +97,7 @@ struct vx_slot {
 	__u64 last_fate;        /* of those, most of the last bulk's: 0 forwarded, else 1 + enum vx_drop; the same writers */
 	__u64 heartbeat;        /* native threads: loop iterations */
 	struct vx_work work;
+	struct vx_nat_counters nat; /* its worker's engine */
 	struct vx_sampled sampled[VX_DROP_COUNT];
 } __attribute__((aligned(64))); /* no two writers in one cache line */
 
@@ -237,6 +248,42 @@ enum vx_verdict {
 	VX_VERDICT_DROP,    /* with a named reason */
 	VX_VERDICT_PASS,    /* the kernel's own */
 	VX_VERDICT_WORKER,  /* worker 0's */
+	VX_VERDICT_POOL,    /* source NAT: to a pool address, so hairpin */
+};
+
+/* Source NAT: port_owners[pool address], by port / block size: the worker + 1 that has the block, 0: nobody. */
+struct vx_port_owners {
+	__u8 worker[VX_BLOCKS_PER_ADDRESS];
+};
+
+/* nat_forwards: static forwards; the value is the worker. */
+struct vx_forward_key {
+	__be32 address_be;
+	__be16 port_be;
+	__u8 protocol;
+	__u8 pad;
+};
+
+/* A packet for the NAT engine: this header lies where its Ethernet header ended, right in front of the IPv4 header, and
+ * the frame that is handed to the worker begins with it. */
+#define VX_ETHERTYPE_TRANSLATE 1 /* at the place of an EtherType, as VX_ETHERTYPE_EXCEPTION */
+
+struct vx_tag {
+	__be16 protocol_be; /* 0: no tag */
+	__be16 tci_be;
+};
+
+struct vx_translate {
+	__u8 next_hop_mac[6]; /* from inside, when hop is VX_VERDICT_FORWARD */
+	__u8 peer_mac[6];     /* the received frame's source */
+	__be16 mark_be;       /* VX_ETHERTYPE_TRANSLATE */
+	__u8 direction;       /* enum vx_direction: where it was received */
+	__u8 hop;             /* from inside: enum vx_verdict, FORWARD, WORKER or POOL */
+	__u32 realm;          /* from inside: its VNI, or VX_PLAIN_REALM */
+	__u8 inner_macs[12];  /* of the inner frame: destination, source; plain Ethernet: 0 */
+	struct vx_addr peer;  /* outer source address; plain Ethernet: 0 */
+	struct vx_tag tags[2]; /* of the received frame, outermost first */
+	__u64 started_ns;     /* as vx_exception's */
 };
 
 /* In front of a packet handed to a worker: of every one in a ring buffer (record header), and of those in a socket
@@ -251,6 +298,9 @@ enum vx_exception_reason {
 	VX_EXCEPTION_FRAGMENT_FIRST, /* translated; later fragments of it may be waiting */
 	VX_EXCEPTION_FRAGMENT_LATER, /* not translated; waits for the first */
 	VX_EXCEPTION_READY,          /* complete: only to be sent */
+	VX_EXCEPTION_TRANSLATE,      /* begins with a vx_translate: for the NAT engine */
+	VX_EXCEPTION_ARP,            /* a copy of an ARP request for a pool or gateway address, behind a vx_translate; the
+					request itself has its fate already */
 };
 
 #define VX_EXCEPTION_MAGIC 0x56585831u /* "VXX1": a header without it is a broken invariant */
@@ -259,7 +309,7 @@ struct vx_exception {
 	__u32 magic;
 	__u16 length; /* of the Ethernet frame that follows */
 	__u8 reason;
-	__u8 worker; /* READY: the flow's; exceptions: 0 */
+	__u8 worker; /* READY: the flow's; TRANSLATE: the owner; exceptions: 0 */
 	__be32 original_destination_be; /* before translation: the fragment's key */
 	__be32 new_destination_be;      /* FRAGMENT_FIRST: what the rest gets; 0: unchanged */
 	__u64 started_ns;               /* when XDP saw it, where its latency is measured; else 0 */
@@ -283,10 +333,11 @@ struct vx_injection {
 	__u32 worker; /* who has it for the call, + 1; 0: nobody */
 	__u32 count;
 	__u32 cursor; /* frames the program has taken */
-	__u32 pad0;
-	__u64 taken; /* likewise, in all calls */
-	__u64 told;  /* of those, the ones whose fate is counted */
-	__u64 pad[4];
+	__u32 to;     /* enum vx_direction: the interface they leave by */
+	__u64 taken;  /* likewise, in all calls */
+	__u64 told;   /* of those, the ones whose fate is counted */
+	__u32 ledger; /* enum vx_direction: where they were received, and are counted */
+	__u32 pad[7];
 	struct vx_injected frames[VX_INJECTION_MAX];
 } __attribute__((aligned(64))); /* written for every packet: in no cache line that XDP reads */
 

@@ -26,6 +26,28 @@
 	X(cache_misses, "Addresses and ports looked up in the tables because the caches did not know them") \
 	X(sampled, "Dropped packets copied for those who watch (vxpipe monitor)")
 
+/* X(name, help). One NAT engine's: what it did since the start, then what it has now. */
+#define VX_NAT_COUNTERS(X)                                                                              \
+	X(sessions_created, "NAT sessions created")                                                         \
+	X(sessions_expired, "NAT sessions that timed out or were closed")                                   \
+	X(mappings_created, "Public ports given to an inside endpoint")                                     \
+	X(mappings_expired, "Public ports that came free after their rest")                                 \
+	X(mappings_revived, "Inside endpoints that came back while their public port rested")               \
+	X(blocks_granted, "Port blocks granted to subscribers")                                             \
+	X(blocks_released, "Port blocks given back")                                                        \
+	X(translated_out, "Packets from inside whose source was translated")                                \
+	X(translated_in, "Packets whose destination was translated back to a subscriber")                   \
+	X(hairpinned, "Packets between subscribers by a pool address")                                      \
+	X(misses, "Packets that belonged to no session yet")                                                \
+	X(replies, "ICMP errors of the gateway's own")                                                      \
+	X(replies_limited, "ICMP errors not sent because of their rate limit")                              \
+	X(records_full, "Port blocks not granted because the log of grants lags behind")                    \
+	X(handed_over, "Packets given to the worker that owns their session")                               \
+	X(taken_over, "Packets taken from another worker")                                                  \
+	X(sessions, "NAT sessions there are now")                                                           \
+	X(mappings, "Inside endpoints that have a public port now, resting ones too")                       \
+	X(subscribers, "Inside hosts that have a port block now")
+
 /* X(name, help). Reasons that later datapaths add are added here when they are built. */
 #define VX_DROPS(X)                                                                                     \
 	X(vxlan_flags, "VXLAN header without the I flag (RFC 7348 section 5)")                              \
@@ -46,6 +68,8 @@
 	X(redirect_error, "The kernel refused the redirect")                                                \
 	X(tx_refused, "The outside driver refused the packet")                                              \
 	X(carrier_down, "The outside interface or its far end was down")                                    \
+	X(handoff_full, "The ring to the worker that owns the session was full")                            \
+	X(answered, "ARP requests for a gateway address inside, answered")                                  \
 	X(session_table_full, "No room for another NAT session or mapping")                                 \
 	X(no_block, "No free port block in the pools of the subscriber")                                    \
 	X(no_port, "The subscriber has all the blocks it may have, and no free port in them")               \

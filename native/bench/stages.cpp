@@ -69,7 +69,7 @@ void describe_interfaces(ladder *skeleton, const Interface &inside, const Interf
 					 sizeof(described), 0) < 0)
 			fail("describing the interfaces", errno);
 	}
-	uint32_t key = 0;
+	uint32_t key = VX_OUTSIDE;
 	if (bpf_map__update_elem(skeleton->maps.redirect_map, &key, sizeof(key), &outside.ifindex, sizeof(uint32_t), 0) < 0)
 		fail("device map", errno);
 }

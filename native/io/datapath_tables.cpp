@@ -90,10 +90,11 @@ bool replace_keys(int fd, std::span<const Key> wanted)
 
 Result<void> Datapath::fill_filters(const DatapathPlan &plan)
 {
-	uint32_t first = 0, outside = static_cast<uint32_t>(outside_ifindex_);
+	const int interfaces[] = {inside_ifindex_, outside_ifindex_};
 
-	if (bpf_map_update_elem(bpf_map__fd(skeleton_->maps.redirect_map), &first, &outside, 0))
-		return kernel_error("MAP_FAILED", "fill redirect_map");
+	for (uint32_t direction = 0; direction < VX_DIRECTIONS; direction++)
+		if (bpf_map_update_elem(bpf_map__fd(skeleton_->maps.redirect_map), &direction, &interfaces[direction], 0))
+			return kernel_error("MAP_FAILED", "fill redirect_map");
 	return set_filters(plan.vni_ranges, plan.peers);
 }
 

@@ -14,13 +14,15 @@ constexpr uint32_t kLiveBatch = 64;  // fewer: more flushes; more: the frames fa
 
 }  // namespace
 
-bool Injector::begin()
+bool Injector::begin(vx_direction to, vx_direction ledger)
 {
 	uint32_t nobody = 0;
 	if (sched_getcpu() != cpu_ || !__atomic_compare_exchange_n(&lane_->worker, &nobody, worker_ + 1, false,
 								   __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
 		return false;
 	lane_->count = lane_->cursor = 0;
+	lane_->to = to;
+	lane_->ledger = ledger;
 	return true;
 }
 
@@ -37,9 +39,10 @@ uint32_t Injector::run(int *error)
 	// The kernel left the tracing program out: see Datapath::settle.
 	const uint64_t unreported = lane_->taken - lane_->told;
 	lane_->told += unreported;
-	counters_->forwarded += unreported;
-	counters_->injected += unreported;
-	counters_->unreported += unreported;
+	vx_counters &counters = slot_->direction[lane_->ledger];
+	counters.forwarded += unreported;
+	counters.injected += unreported;
+	counters.unreported += unreported;
 	__atomic_store_n(&lane_->worker, 0, __ATOMIC_RELEASE);
 	return taken;
 }

@@ -19,17 +19,17 @@ constexpr uint32_t kInjectBytesMax = 3072;
 
 class Injector {
 public:
-	// `program_fd` -1: there is none, and ready() is false. `lane` is that of the CPU the worker is pinned to; `counters`
-	// are the worker's.
-	Injector(int program_fd, vx_injection *lane, int cpu, uint32_t worker, vx_counters *counters)
-		: program_fd_(program_fd), lane_(lane), cpu_(cpu), worker_(worker), counters_(counters)
+	// `program_fd` -1: there is none, and ready() is false. `lane` is that of the CPU the worker is pinned to; `slot`
+	// is the worker's.
+	Injector(int program_fd, vx_injection *lane, int cpu, uint32_t worker, vx_slot *slot)
+		: program_fd_(program_fd), lane_(lane), cpu_(cpu), worker_(worker), slot_(slot)
 	{
 	}
 
 	bool ready() const { return program_fd_ >= 0; }
-	// Takes the CPU's lane for one call. False: another worker, stopped within its own call, has it, or somebody has moved
+	// Takes the CPU's lane for one call, for frames that leave by interface `to` and were received on interface `ledger`. False: another worker, stopped within its own call, has it, or somebody has moved
 	// this thread.
-	bool begin();
+	bool begin(vx_direction to, vx_direction ledger);
 	// At most VX_INJECTION_MAX.
 	void add(uint64_t address, uint32_t length)
 	{
@@ -46,7 +46,7 @@ private:
 	vx_injection *lane_;
 	int cpu_;
 	uint32_t worker_;
-	vx_counters *counters_;
+	vx_slot *slot_;
 };
 
 }  // namespace vx

@@ -182,8 +182,8 @@ void XdpBed::empty_maps()
 	const vx_interface none{};
 	for (uint32_t direction = 0; direction < VX_DIRECTIONS; direction++)
 		bpf_map_update_elem(map("interface_map"), &direction, &none, 0);
-	const uint32_t first = 0, outside = static_cast<uint32_t>(outside_ifindex_);
-	VX_REQUIRE(bpf_map_update_elem(map("redirect_map"), &first, &outside, 0) == 0);
+	const uint32_t first = 0, to = VX_OUTSIDE, outside = static_cast<uint32_t>(outside_ifindex_);
+	VX_REQUIRE(bpf_map_update_elem(map("redirect_map"), &to, &outside, 0) == 0);
 	if (datapath_->control()->epoch.allowlist & VX_ALLOW_ENFORCE)
 		VX_REQUIRE(static_cast<bool>(datapath_->set_allowlist(nullptr)));
 	rules_.clear();
@@ -226,7 +226,8 @@ void XdpBed::apply(const Words &words)
 	} else if (what == "fragments") {
 		fill_fragments();
 	} else if (what == "redirect") {
-		VX_REQUIRE(bpf_map_delete_elem(map("redirect_map"), &first) == 0);
+		const uint32_t to = VX_OUTSIDE;
+		VX_REQUIRE(bpf_map_delete_elem(map("redirect_map"), &to) == 0);
 	} else if (what == "ring") {
 		apply_ring(words.at(1));
 	} else if (what == "socket") {

@@ -43,7 +43,7 @@ Loop::Loop(Shared &shared, uint32_t number)
 	  frames_(*shared.umem, shared.config.count() == 1 ? UINT32_MAX : kKeptFrames),
 	  sender_(frames_, transmitter_,
 		  Injector(shared.config.inject_fd, lane_of(shared.config, number), shared.config.cpus[number], number,
-			   &slot_.direction[VX_INSIDE]),
+			   &slot_),
 		  shared.links, requests_, slot_.direction[VX_INSIDE], shared.events,
 		  Sampler(*shared.config.control, slot_, shared.events))
 {

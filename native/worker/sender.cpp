@@ -149,7 +149,7 @@ bool Sender::inject(uint64_t now_ns)
 	while (end != tail_ && end - head_ < inject_most_ && waiting(end).group == kAlone &&
 	       waiting(end).frame.length <= kInjectBytesMax)
 		end++;
-	if (end - head_ < kInjectAtLeast || !injector_.begin())
+	if (end - head_ < kInjectAtLeast || !injector_.begin(VX_OUTSIDE, VX_INSIDE))
 		return false;
 	for (uint32_t at = head_; at != end; at++)
 		injector_.add(waiting(at).frame.address, waiting(at).frame.length);

@@ -35,19 +35,21 @@ export const vxDrop = {
   redirectError: 15,
   txRefused: 16,
   carrierDown: 17,
-  sessionTableFull: 18,
-  noBlock: 19,
-  noPort: 20,
-  subscriberLimit: 21,
-  sessionRate: 22,
-  noSession: 23,
-  filtered: 24,
-  badChecksum: 25,
-  protocol: 26,
-  hairpinOff: 27,
-  noSubscriber: 28,
-  crashLost: 29,
-  count: 30,
+  handoffFull: 18,
+  answered: 19,
+  sessionTableFull: 20,
+  noBlock: 21,
+  noPort: 22,
+  subscriberLimit: 23,
+  sessionRate: 24,
+  noSession: 25,
+  filtered: 26,
+  badChecksum: 27,
+  protocol: 28,
+  hairpinOff: 29,
+  noSubscriber: 30,
+  crashLost: 31,
+  count: 32,
 } as const;
 
 /** enum vx_route_kind */
@@ -78,6 +80,7 @@ export const vxVerdict = {
   drop: 1,
   pass: 2,
   worker: 3,
+  pool: 4,
 } as const;
 
 /** enum vx_exception_reason */
@@ -87,6 +90,8 @@ export const vxExceptionReason = {
   fragmentFirst: 2,
   fragmentLater: 3,
   ready: 4,
+  translate: 5,
+  arp: 6,
 } as const;
 
 /** enum vx_sample_form */
@@ -112,6 +117,9 @@ export const vxConstant = {
   frameOffsetMax: 512,
   exceptionBytesMax: 3584,
   ringBytes: 262144,
+  blockPortsMin: 64,
+  blocksPerAddress: 1024,
+  plainRealm: 16777216,
   sampleBytes: 240,
   latencyBuckets: 24,
   latencySampleMask: 1023,
@@ -125,6 +133,7 @@ export const vxConstant = {
   rulesUdp: 2,
   hostListedKnown: 1,
   hostHopKnown: 2,
+  ethertypeTranslate: 1,
   ethertypeException: 0,
   exceptionMagic: 1448630321,
   injectionMax: 1024,
@@ -133,7 +142,7 @@ export const vxConstant = {
 
 /** struct vx_counters */
 export const vxCounters = {
-  bytes: 368,
+  bytes: 384,
   offset: {
     received: 0,
     receivedBytes: 8,
@@ -175,19 +184,46 @@ export const vxWork = {
   },
 } as const;
 
+/** struct vx_nat_counters */
+export const vxNatCounters = {
+  bytes: 152,
+  offset: {
+    sessionsCreated: 0,
+    sessionsExpired: 8,
+    mappingsCreated: 16,
+    mappingsExpired: 24,
+    mappingsRevived: 32,
+    blocksGranted: 40,
+    blocksReleased: 48,
+    translatedOut: 56,
+    translatedIn: 64,
+    hairpinned: 72,
+    misses: 80,
+    replies: 88,
+    repliesLimited: 96,
+    recordsFull: 104,
+    handedOver: 112,
+    takenOver: 120,
+    sessions: 128,
+    mappings: 136,
+    subscribers: 144,
+  },
+} as const;
+
 /** struct vx_slot */
 export const vxSlot = {
-  bytes: 1280,
+  bytes: 1472,
   offset: {
     direction: 0,
-    latency: 736,
-    latencySumNs: 928,
-    latencyStartNs: 936,
-    settled: 944,
-    lastFate: 952,
-    heartbeat: 960,
-    work: 968,
-    sampled: 1000,
+    latency: 768,
+    latencySumNs: 960,
+    latencyStartNs: 968,
+    settled: 976,
+    lastFate: 984,
+    heartbeat: 992,
+    work: 1000,
+    nat: 1032,
+    sampled: 1184,
   },
 } as const;
 
@@ -345,6 +381,51 @@ export const vxRuleMemo = {
   },
 } as const;
 
+/** struct vx_port_owners */
+export const vxPortOwners = {
+  bytes: 1024,
+  offset: {
+    worker: 0,
+  },
+} as const;
+
+/** struct vx_forward_key */
+export const vxForwardKey = {
+  bytes: 8,
+  offset: {
+    addressBe: 0,
+    portBe: 4,
+    protocol: 6,
+    pad: 7,
+  },
+} as const;
+
+/** struct vx_tag */
+export const vxTag = {
+  bytes: 4,
+  offset: {
+    protocolBe: 0,
+    tciBe: 2,
+  },
+} as const;
+
+/** struct vx_translate */
+export const vxTranslate = {
+  bytes: 64,
+  offset: {
+    nextHopMac: 0,
+    peerMac: 6,
+    markBe: 12,
+    direction: 14,
+    hop: 15,
+    realm: 16,
+    innerMacs: 20,
+    peer: 32,
+    tags: 48,
+    startedNs: 56,
+  },
+} as const;
+
 /** struct vx_exception */
 export const vxException = {
   bytes: 24,
@@ -383,10 +464,11 @@ export const vxInjection = {
     worker: 0,
     count: 4,
     cursor: 8,
-    pad0: 12,
+    to: 12,
     taken: 16,
     told: 24,
-    pad: 32,
+    ledger: 32,
+    pad: 36,
     frames: 64,
   },
 } as const;
@@ -425,6 +507,29 @@ export const counters = [
   { name: "sampled", offset: 120, help: "Dropped packets copied for those who watch (vxpipe monitor)" },
 ] as const;
 
+/** Counters of one NAT engine, in the order of struct vx_nat_counters; offset within it. */
+export const natCounters = [
+  { name: "sessions_created", offset: 0, help: "NAT sessions created" },
+  { name: "sessions_expired", offset: 8, help: "NAT sessions that timed out or were closed" },
+  { name: "mappings_created", offset: 16, help: "Public ports given to an inside endpoint" },
+  { name: "mappings_expired", offset: 24, help: "Public ports that came free after their rest" },
+  { name: "mappings_revived", offset: 32, help: "Inside endpoints that came back while their public port rested" },
+  { name: "blocks_granted", offset: 40, help: "Port blocks granted to subscribers" },
+  { name: "blocks_released", offset: 48, help: "Port blocks given back" },
+  { name: "translated_out", offset: 56, help: "Packets from inside whose source was translated" },
+  { name: "translated_in", offset: 64, help: "Packets whose destination was translated back to a subscriber" },
+  { name: "hairpinned", offset: 72, help: "Packets between subscribers by a pool address" },
+  { name: "misses", offset: 80, help: "Packets that belonged to no session yet" },
+  { name: "replies", offset: 88, help: "ICMP errors of the gateway's own" },
+  { name: "replies_limited", offset: 96, help: "ICMP errors not sent because of their rate limit" },
+  { name: "records_full", offset: 104, help: "Port blocks not granted because the log of grants lags behind" },
+  { name: "handed_over", offset: 112, help: "Packets given to the worker that owns their session" },
+  { name: "taken_over", offset: 120, help: "Packets taken from another worker" },
+  { name: "sessions", offset: 128, help: "NAT sessions there are now" },
+  { name: "mappings", offset: 136, help: "Inside endpoints that have a public port now, resting ones too" },
+  { name: "subscribers", offset: 144, help: "Inside hosts that have a port block now" },
+] as const;
+
 /** Drop reasons, in the order of enum vx_drop. */
 export const drops = [
   { name: "vxlan_flags", help: "VXLAN header without the I flag (RFC 7348 section 5)" },
@@ -445,6 +550,8 @@ export const drops = [
   { name: "redirect_error", help: "The kernel refused the redirect" },
   { name: "tx_refused", help: "The outside driver refused the packet" },
   { name: "carrier_down", help: "The outside interface or its far end was down" },
+  { name: "handoff_full", help: "The ring to the worker that owns the session was full" },
+  { name: "answered", help: "ARP requests for a gateway address inside, answered" },
   { name: "session_table_full", help: "No room for another NAT session or mapping" },
   { name: "no_block", help: "No free port block in the pools of the subscriber" },
   { name: "no_port", help: "The subscriber has all the blocks it may have, and no free port in them" },
