@@ -1,14 +1,18 @@
-// A frame of the UMEM: where its Ethernet header starts and how long it is. Whoever holds one owns its chunk.
-// Used by the worker's rooms on the worker's thread.
+// A frame of the UMEM: where it starts, how long it is, and in whose ledger its packet stands. Whoever holds one owns its
+// chunk. Used by the worker's rooms on the worker's thread.
 #pragma once
 
 #include <cstdint>
 
 namespace vx {
 
+// Where a packet was received, or that nobody sent it to us.
+enum class Ledger : uint8_t { inside, outside, originated };
+
 struct Frame {
 	uint64_t address;
 	uint32_t length;
+	Ledger ledger = Ledger::inside;
 };
 
 inline constexpr uint32_t kEthernetBytes = 14;

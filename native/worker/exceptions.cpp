@@ -110,9 +110,9 @@ void Exceptions::follow(uint64_t now_ns)
 void Exceptions::dispatch(NetlinkBytes bytes)
 {
 	if (const auto link = parse_link(bytes)) {
-		const bool sent = shared_.links.outside_sends();
+		const bool sent = shared_.links.sends(VX_OUTSIDE);
 		shared_.links.apply(*link, now_ns_);
-		if (sent && !shared_.links.outside_sends())
+		if (sent && !shared_.links.sends(VX_OUTSIDE))
 			neighbours_.link_down();
 		publish_snapshot();
 		// IPv4 routes that die with a link, and nexthops that come back with it, are not announced.
@@ -167,7 +167,7 @@ void Exceptions::publish_snapshot()
 	WorkerSnapshot fresh{};
 	fresh.alive = true;
 	fresh.inside_carrier = links.inside().up && links.inside().carrier;
-	fresh.outside_carrier = links.outside_sends();
+	fresh.outside_carrier = links.sends(VX_OUTSIDE);
 	fresh.outside_mtu = links.outside().mtu;
 	fresh.waiting = waiting();
 	fresh.routes = routes_.size();

@@ -4,11 +4,14 @@
 #include <linux/rtnetlink.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 
 namespace vx {
 namespace {
+
+constexpr uint32_t kMtuMax = 65535;  // IP has no longer packets
 
 std::string describe(vx_direction direction, const Link &link)
 {
@@ -72,8 +75,7 @@ void Links::apply(const LinkMessage &message, uint64_t now_ns)
 			write(direction);
 		const bool same = link.exists == before.exists && link.up == before.up &&
 				  link.carrier == before.carrier && link.mtu == before.mtu;
-		if (direction == VX_OUTSIDE)
-			outside_sends_.store(link.exists && link.up && link.carrier, std::memory_order_relaxed);
+		sends_[direction].store(link.exists && link.up && link.carrier, std::memory_order_relaxed);
 		if (!same && now_ns)
 			events_.push("link_changed", now_ns, describe(direction, link));
 	}
@@ -87,13 +89,24 @@ void Links::write(vx_direction direction)
 	value.mtu = link.mtu;
 	memcpy(value.mac, link.mac, sizeof value.mac);
 	value.netns_cookie = netns_cookie_;
+	uint64_t packed = uint64_t{std::min(link.mtu, kMtuMax)} << 48;
+	memcpy(&packed, link.mac, sizeof link.mac);
+	faces_[direction].store(packed, std::memory_order_relaxed);
 	tables_.put(map_fd_, static_cast<uint32_t>(direction), value);
 }
 
-bool Links::ask_outside_carrier(Netlink &requests) const
+Face Links::face(vx_direction direction) const
+{
+	const uint64_t packed = faces_[direction].load(std::memory_order_relaxed);
+	Face face{{}, static_cast<uint32_t>(packed >> 48)};
+	memcpy(face.mac, &packed, sizeof face.mac);
+	return face;
+}
+
+bool Links::ask_carrier(vx_direction direction, Netlink &requests) const
 {
 	ifinfomsg body{};
-	body.ifi_index = static_cast<int>(outside().ifindex);
+	body.ifi_index = static_cast<int>(links_[direction].ifindex);
 	bool sends = false;
 	requests.request(RTM_GETLINK, 0, NetlinkBody(body).bytes(), [&](NetlinkBytes bytes) {
 		if (const auto message = parse_link(bytes))

@@ -20,6 +20,12 @@ struct Link {
 	uint8_t mac[6] = {};
 };
 
+// What frames that leave by an interface have to fit.
+struct Face {
+	uint8_t mac[6];
+	uint32_t mtu;
+};
+
 class Links {
 public:
 	Links(uint32_t inside_ifindex, uint32_t outside_ifindex, int map_fd, Tables &tables, EventQueue &events);
@@ -29,10 +35,11 @@ public:
 	// ifindex never changes.
 	const Link &inside() const { return links_[VX_INSIDE]; }
 	const Link &outside() const { return links_[VX_OUTSIDE]; }
-	// The one thing here that other threads than worker 0's may ask, besides what never changes.
-	bool outside_sends() const { return outside_sends_.load(std::memory_order_relaxed); }
+	// What other threads than worker 0's may ask, besides what never changes.
+	bool sends(vx_direction direction) const { return sends_[direction].load(std::memory_order_relaxed); }
+	Face face(vx_direction direction) const;
 	// Asks the kernel instead of waiting for its announcement.
-	bool ask_outside_carrier(Netlink &requests) const;
+	bool ask_carrier(vx_direction direction, Netlink &requests) const;
 
 private:
 	Link links_[VX_DIRECTIONS];
@@ -40,7 +47,8 @@ private:
 	Tables &tables_;
 	EventQueue &events_;
 	uint64_t netns_cookie_ = 0;
-	std::atomic<bool> outside_sends_ = false;
+	std::atomic<bool> sends_[VX_DIRECTIONS] = {};
+	std::atomic<uint64_t> faces_[VX_DIRECTIONS] = {};  // MAC, then 16 bits of MTU
 
 	void write(vx_direction direction);
 };

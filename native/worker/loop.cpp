@@ -41,10 +41,10 @@ vx_injection *lane_of(const WorkersConfig &config, uint32_t number)
 Loop::Loop(Shared &shared, uint32_t number)
 	: shared_(shared), number_(number), slot_(shared.config.slots[number]),
 	  frames_(*shared.umem, shared.config.count() == 1 ? UINT32_MAX : kKeptFrames),
-	  sender_(frames_, transmitter_,
+	  sender_(VX_OUTSIDE, frames_, transmitter_,
 		  Injector(shared.config.inject_fd, lane_of(shared.config, number), shared.config.cpus[number], number,
 			   &slot_),
-		  shared.links, requests_, slot_.direction[VX_INSIDE], shared.events,
+		  shared.links, requests_, slot_, shared.events,
 		  Sampler(*shared.config.control, slot_, shared.events))
 {
 }
@@ -133,7 +133,7 @@ void Loop::handle_ring_record(const uint8_t *bytes, size_t length)
 	if (exception.length > VX_EXCEPTION_BYTES_MAX || exception.length > length - sizeof exception)
 		broken("a ring record is shorter than its packet");
 	if (!frames_.has())
-		return sender_.drop_frameless(VX_DROP_fill_empty);
+		return sender_.drop_frameless(VX_INSIDE, VX_DROP_fill_empty);
 	const Frame frame{frames_.take(), exception.length};
 	memcpy(frames_.at(frame.address), bytes + sizeof exception, exception.length);
 	handle(exception, frame);

@@ -55,7 +55,7 @@ Neighbours::Neighbour *Neighbours::admit(const vx_addr &address, uint64_t now_ns
 
 void Neighbours::forward(const vx_addr &address, Frame frame, uint64_t now_ns)
 {
-	if (!links_.outside_sends())
+	if (!links_.sends(VX_OUTSIDE))
 		return sender_.drop(frame, VX_DROP_carrier_down);
 	Neighbour *neighbour = admit(address, now_ns);
 	if (!neighbour || neighbour->state == VX_NEIGHBOUR_FAILED)
@@ -193,7 +193,7 @@ void Neighbours::become_unknown(Entries::iterator at, uint64_t now_ns)
 	Neighbour &neighbour = at->second;
 	neighbour.in_kernel = neighbour.managed = neighbour.asked = false;
 	neighbour.kernel_state = 0;
-	if (!links_.outside_sends())
+	if (!links_.sends(VX_OUTSIDE))
 		drop_waiting(neighbour, VX_DROP_carrier_down);
 	if (neighbour.waiting.empty())
 		forget(at);
@@ -294,7 +294,7 @@ void Neighbours::refresh(uint64_t now_ns)
 {
 	refresh_ns_ = now_ns;
 	for (auto &[address, neighbour] : entries_) {
-		if (neighbour.managed || neighbour.kernel_state & kPermanentStates || !links_.outside_sends())
+		if (neighbour.managed || neighbour.kernel_state & kPermanentStates || !links_.sends(VX_OUTSIDE))
 			continue;
 		vx_neighbour value{};
 		if (bpf_map_lookup_elem(map_fd_, &address, &value) || !value.used)

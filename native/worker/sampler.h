@@ -19,10 +19,10 @@ public:
 	}
 
 	// After the drop was counted: who reads samples first and counters then never sees more samples than drops.
-	void dropped(const uint8_t *frame, uint32_t length, vx_drop reason)
+	void dropped(const uint8_t *frame, uint32_t length, vx_direction ledger, vx_drop reason)
 	{
 		if (const uint32_t round = __atomic_load_n(&control_.sample_round, __ATOMIC_RELAXED))
-			sample(frame, length, reason, round);
+			sample(frame, length, ledger, reason, round);
 	}
 
 private:
@@ -30,7 +30,7 @@ private:
 	vx_slot &slot_;
 	EventQueue &events_;
 
-	void sample(const uint8_t *frame, uint32_t length, vx_drop reason, uint32_t round)
+	void sample(const uint8_t *frame, uint32_t length, vx_direction ledger, vx_drop reason, uint32_t round)
 	{
 		vx_sampled &sampled = slot_.sampled[reason];
 		if (sampled.round != round)
@@ -38,13 +38,13 @@ private:
 		if (sampled.count >= __atomic_load_n(&control_.sample_most, __ATOMIC_RELAXED))
 			return;
 		sampled.count++;
-		slot_.direction[VX_INSIDE].sampled++;
+		slot_.direction[ledger].sampled++;
 		vx_sample copy{};
 		copy.time_ns = monotonic_ns();
 		copy.length = length;
 		copy.captured = static_cast<uint8_t>(std::min<uint32_t>(length, VX_SAMPLE_BYTES));
 		copy.drop = static_cast<uint8_t>(reason);
-		copy.direction = VX_INSIDE;
+		copy.direction = static_cast<uint8_t>(ledger);
 		copy.form = VX_SAMPLE_LEAVING;
 		memcpy(copy.bytes, frame, copy.captured);
 		events_.push_sample(copy);

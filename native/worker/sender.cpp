@@ -18,11 +18,17 @@ constexpr int kKicksWithoutProgress = 16;
 constexpr int kKicksMax = 4096;  // several rings full: refused frames and ones taken back cost a kick each
 constexpr uint64_t kStallNsMax = 1000000000;  // a driver that takes nothing for this long has refused
 
+// What we send of our own counts with what came from inside.
+vx_direction direction_of(Ledger ledger)
+{
+	return ledger == Ledger::outside ? VX_OUTSIDE : VX_INSIDE;
+}
+
 }  // namespace
 
-Sender::Sender(Frames &frames, XskTransmitter &transmitter, Injector injector, Links &links, Netlink &requests,
-	       vx_counters &counters, EventQueue &events, Sampler sampler)
-	: frames_(frames), transmitter_(transmitter), links_(links), requests_(requests), counters_(counters),
+Sender::Sender(vx_direction to, Frames &frames, XskTransmitter &transmitter, Injector injector, Links &links,
+	       Netlink &requests, vx_slot &slot, EventQueue &events, Sampler sampler)
+	: to_(to), frames_(frames), transmitter_(transmitter), links_(links), requests_(requests), slot_(slot),
 	  injector_(injector), events_(events), sampler_(sampler),
 	  backlog_(std::bit_ceil(frames.umem().frames())), inject_most_(kInjectAtLeast)
 {
@@ -30,32 +36,34 @@ Sender::Sender(Frames &frames, XskTransmitter &transmitter, Injector injector, L
 
 void Sender::send_ready(Frame frame)
 {
-	if (!links_.outside_sends())
+	if (!links_.sends(to_))
 		return drop(frame, VX_DROP_carrier_down);
 	append(frame, kAlone);
 }
 
 void Sender::drop(Frame frame, vx_drop reason)
 {
-	counters_.dropped[reason]++;
-	sampler_.dropped(frames_.at(frame.address), frame.length, reason);
+	if (frame.ledger != Ledger::originated) {
+		slot_.direction[direction_of(frame.ledger)].dropped[reason]++;
+		sampler_.dropped(frames_.at(frame.address), frame.length, direction_of(frame.ledger), reason);
+	}
 	frames_.put(frame.address);
 }
 
 void Sender::put_ethernet(uint8_t *frame, const uint8_t destination_mac[6]) const
 {
 	memcpy(frame, destination_mac, 6);
-	memcpy(frame + 6, links_.outside().mac, 6);
+	memcpy(frame + 6, links_.face(to_).mac, 6);
 	store16_be(frame + kEtherTypeAt, ethertype_for(frame + kEthernetBytes));
 }
 
 void Sender::send(Frame frame, const uint8_t destination_mac[6])
 {
-	if (!links_.outside_sends())
+	if (!links_.sends(to_))
 		return drop(frame, VX_DROP_carrier_down);
 	uint8_t *bytes = frames_.at(frame.address);
 	put_ethernet(bytes, destination_mac);
-	const uint32_t mtu = links_.outside().mtu;
+	const uint32_t mtu = links_.face(to_).mtu;
 	if (frame.length - kEthernetBytes > mtu) {
 		const uint32_t length = ip_length(bytes + kEthernetBytes);
 		if (length > mtu)
@@ -68,23 +76,23 @@ void Sender::send(Frame frame, const uint8_t destination_mac[6])
 void Sender::send_fragments(Frame frame)
 {
 	const uint8_t *bytes = frames_.at(frame.address);
-	Ipv4Fragments fragments({bytes + kEthernetBytes, frame.length - kEthernetBytes}, links_.outside().mtu);
+	Ipv4Fragments fragments({bytes + kEthernetBytes, frame.length - kEthernetBytes}, links_.face(to_).mtu);
 	if (!fragments.possible())
 		return drop(frame, VX_DROP_too_big);
 	if (!frames_.has(fragments.count()))
 		return drop(frame, VX_DROP_fill_empty);
-	const uint32_t group = new_group(fragments.count());
+	const uint32_t group = begin_pieces(fragments.count());
 	for (uint32_t i = 0; i < fragments.count(); i++) {
 		const uint64_t address = frames_.take();
 		uint8_t *out = frames_.at(address);
 		memcpy(out, bytes, kEthernetBytes);
 		const uint32_t length = fragments.next(out + kEthernetBytes);
-		append({address, kEthernetBytes + length}, group);
+		append({address, kEthernetBytes + length, frame.ledger}, group);
 	}
 	frames_.put(frame.address);
 }
 
-uint32_t Sender::new_group(uint32_t frames)
+uint32_t Sender::begin_pieces(uint32_t frames)
 {
 	if (free_groups_.empty()) {
 		free_groups_.push_back(static_cast<uint32_t>(groups_.size()));
@@ -100,27 +108,32 @@ uint32_t Sender::new_group(uint32_t frames)
 vx_drop Sender::refusal()
 {
 	if (!refusal_known_)
-		refusal_ = links_.ask_outside_carrier(requests_) ? VX_DROP_tx_refused : VX_DROP_carrier_down;
+		refusal_ = links_.ask_carrier(to_, requests_) ? VX_DROP_tx_refused : VX_DROP_carrier_down;
 	refusal_known_ = true;
 	return refusal_;
 }
 
-void Sender::tell(TxFate fate, uint32_t length, uint32_t group)
+void Sender::tell(TxFate fate, uint32_t length, uint32_t tag)
 {
+	const auto ledger = static_cast<Ledger>(tag & 3);
+	const uint32_t group = tag >> 2;
+	vx_counters &counters = slot_.direction[direction_of(ledger)];
 	if (fate == TxFate::sent)
-		counters_.worker_bytes += length;
-	if (group != kAlone) {
-		tell_group(fate, groups_[group]);
+		counters.worker_bytes += length;
+	if (ledger == Ledger::originated) {
+		counters.originated += fate == TxFate::sent;
+	} else if (group != kAlone) {
+		tell_group(fate, groups_[group], counters);
 		if (groups_[group].open == 0)
 			free_groups_.push_back(group);
 	} else if (fate == TxFate::sent) {
-		counters_.forwarded++;
+		counters.forwarded++;
 	} else {
-		counters_.dropped[refusal()]++;
+		counters.dropped[refusal()]++;
 	}
 }
 
-void Sender::tell_group(TxFate fate, Group &group)
+void Sender::tell_group(TxFate fate, Group &group, vx_counters &counters)
 {
 	if (fate == TxFate::sent) {
 		group.sent++;
@@ -131,33 +144,37 @@ void Sender::tell_group(TxFate fate, Group &group)
 	if (--group.open)
 		return;
 	if (group.lost) {
-		counters_.dropped[group.reason]++;
-		counters_.fragments_extra += group.sent;
+		counters.dropped[group.reason]++;
+		counters.fragments_extra += group.sent;
 	} else {
-		counters_.forwarded++;
-		counters_.fragments_extra += group.sent - 1;
+		counters.forwarded++;
+		counters.fragments_extra += group.sent - 1;
 	}
 }
 
-// Injects what waits from the oldest on, up to a frame that cannot go that way. False: AF_XDP has to.
+// Injects what waits from the oldest on, up to a frame that cannot go that way or stands in another ledger. False: AF_XDP has to.
 bool Sender::inject(uint64_t now_ns)
 {
 	if (!injector_.ready() || transmitter_.queued() || now_ns < inject_after_ns_)
 		return false;
 	uint32_t end = head_;
 	int error = 0;
+	const Ledger ledger = waiting(head_).frame.ledger;
+	if (tail_ - head_ < kInjectAtLeast || ledger == Ledger::originated)
+		return false;
 	while (end != tail_ && end - head_ < inject_most_ && waiting(end).group == kAlone &&
-	       waiting(end).frame.length <= kInjectBytesMax)
+	       waiting(end).frame.length <= kInjectBytesMax && waiting(end).frame.ledger == ledger)
 		end++;
-	if (end - head_ < kInjectAtLeast || !injector_.begin(VX_OUTSIDE, VX_INSIDE))
+	if (end - head_ < kInjectAtLeast || !injector_.begin(to_, direction_of(ledger)))
 		return false;
 	for (uint32_t at = head_; at != end; at++)
 		injector_.add(waiting(at).frame.address, waiting(at).frame.length);
-	const vx_counters before = counters_;
+	vx_counters &counters = slot_.direction[direction_of(ledger)];
+	const vx_counters before = counters;
 	const uint32_t gone = injector_.run(&error);
-	judge_injection(gone, before, error, now_ns);
+	judge_injection(gone, before, counters, error, now_ns);
 	for (uint32_t i = 0; i < gone; i++) {
-		counters_.worker_bytes += waiting(head_).frame.length;
+		counters.worker_bytes += waiting(head_).frame.length;
 		frames_.put(waiting(head_++).frame.address);
 	}
 	return gone;
@@ -165,20 +182,22 @@ bool Sender::inject(uint64_t now_ns)
 
 // Whether this way out is there is seen by using it, at first for few frames: a kernel may lack live frames, and a
 // driver redirected ones (as a veth does whose far end has neither XDP nor GRO), which may pass.
-void Sender::judge_injection(uint32_t gone, const vx_counters &before, int error, uint64_t now_ns)
+void Sender::judge_injection(uint32_t gone, const vx_counters &before, const vx_counters &counters, int error,
+			     uint64_t now_ns)
 {
-	if (counters_.forwarded > before.forwarded) {
+	if (counters.forwarded > before.forwarded) {
 		inject_most_ = VX_INJECTION_MAX;
 		inject_pause_ns_ = 0;
 		return;
 	}
-	if (counters_.dropped[VX_DROP_carrier_down] > before.dropped[VX_DROP_carrier_down])
+	if (counters.dropped[VX_DROP_carrier_down] > before.dropped[VX_DROP_carrier_down])
 		return;
 	inject_most_ = kInjectAtLeast;
 	if (!inject_pause_ns_)
 		events_.push("injection_unavailable", now_ns,
 			     std::string("frames leave one by one: ") +
-				     (gone ? "the outside driver takes no redirected frames" : strerror(error)));
+				     (gone ? std::string(to_ == VX_OUTSIDE ? "the outside" : "the inside") + " driver takes no redirected frames"
+					   : strerror(error)));
 	inject_pause_ns_ = std::clamp(2 * inject_pause_ns_, kInjectPauseNsMin, kInjectPauseNsMax);
 	inject_after_ns_ = now_ns + inject_pause_ns_;
 	if (!gone && error != EINTR && error != EAGAIN && error != ENOMEM)
@@ -188,12 +207,12 @@ void Sender::judge_injection(uint32_t gone, const vx_counters &before, int error
 void Sender::fill_ring()
 {
 	for (; head_ != tail_ && transmitter_.has_room(); head_++)
-		transmitter_.queue(waiting(head_).frame, waiting(head_).group);
+		transmitter_.queue(waiting(head_).frame, tag_of(waiting(head_)));
 }
 
 void Sender::flush(uint64_t now_ns)
 {
-	const auto on_fate = [this](TxFate fate, uint32_t length, uint32_t group) { tell(fate, length, group); };
+	const auto on_fate = [this](TxFate fate, uint32_t length, uint32_t tag) { tell(fate, length, tag); };
 	refusal_known_ = false;
 	for (int idle = 0, kicks = 0; idle < kKicksWithoutProgress && kicks < kKicksMax; kicks++) {
 		transmitter_.reap(frames_);
@@ -223,7 +242,7 @@ void Sender::flush(uint64_t now_ns)
 
 void Sender::give_up()
 {
-	abandon(links_.ask_outside_carrier(requests_) ? VX_DROP_tx_refused : VX_DROP_carrier_down);
+	abandon(links_.ask_carrier(to_, requests_) ? VX_DROP_tx_refused : VX_DROP_carrier_down);
 }
 
 void Sender::abandon(vx_drop reason)
@@ -231,11 +250,11 @@ void Sender::abandon(vx_drop reason)
 	refusal_ = reason;
 	refusal_known_ = true;
 	stalled_since_ns_ = 0;
-	const auto on_fate = [this](TxFate fate, uint32_t length, uint32_t group) { tell(fate, length, group); };
+	const auto on_fate = [this](TxFate fate, uint32_t length, uint32_t tag) { tell(fate, length, tag); };
 	transmitter_.take_back(frames_, on_fate);
 	for (; head_ != tail_; head_++) {
 		frames_.put(waiting(head_).frame.address);
-		tell(TxFate::taken_back, 0, waiting(head_).group);
+		tell(TxFate::taken_back, 0, tag_of(waiting(head_)));
 	}
 }
 

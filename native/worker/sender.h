@@ -1,5 +1,5 @@
-// Sends frames out of the outside interface, in order, and counts what became of the packets they carry. Each worker has
-// one, on its thread.
+// Sends frames out of an interface, in order, and counts what became of the packets they carry. Each worker has one for the
+// outside interface, and with source NAT one for the inside; on its thread.
 //
 // Few frames go by AF_XDP, at once and one by one: the lowest latency. Many go by injection, up to 1,024 a system call
 // (native/io/injector.h). Neither starts before the other is through, so a flow's packets keep their order.
@@ -26,19 +26,22 @@ namespace vx {
 
 class Sender {
 public:
-	// Everything outlives the sender. `counters` are the inside direction's: these packets came from there.
-	Sender(Frames &frames, XskTransmitter &transmitter, Injector injector, Links &links, Netlink &requests,
-	       vx_counters &counters, EventQueue &events, Sampler sampler);
+	// Everything outlives the sender. It sends out of the interface `to`; `slot` is the worker's.
+	Sender(vx_direction to, Frames &frames, XskTransmitter &transmitter, Injector injector, Links &links,
+	       Netlink &requests, vx_slot &slot, EventQueue &events, Sampler sampler);
 
 	// Takes the frame, a whole IP packet behind room for an Ethernet header; fills that in and fragments if need
 	// be.
 	void send(Frame frame, const uint8_t destination_mac[6]);
 	// Takes a frame that is complete.
 	void send_ready(Frame frame);
-	// Takes the frame of a packet that is not sent.
+	// Takes frames that are complete and together are one packet: one call of send_piece for each.
+	uint32_t begin_pieces(uint32_t frames);
+	void send_piece(Frame frame, uint32_t pieces) { append(frame, pieces); }
+	// Takes the frame of a packet that is not sent, from its Ethernet header on, whose EtherType is filled in.
 	void drop(Frame frame, vx_drop reason);
 	// Counts a packet that never got a frame.
-	void drop_frameless(vx_drop reason) { counters_.dropped[reason]++; }
+	void drop_frameless(vx_direction ledger, vx_drop reason) { slot_.direction[ledger].dropped[reason]++; }
 	// Hands everything to the kernel, as far as it takes it.
 	void flush(uint64_t now_ns);
 	// Drops what flush() could not get rid of.
@@ -49,7 +52,7 @@ public:
 	uint32_t held() const { return tail_ - head_; }
 
 private:
-	static constexpr uint32_t kAlone = UINT32_MAX;
+	static constexpr uint32_t kAlone = UINT32_MAX >> 2;  // a group and a ledger are one tag of the transmitter's
 
 	struct Waiting {
 		Frame frame;
@@ -62,11 +65,12 @@ private:
 		vx_drop reason;
 	};
 
+	const vx_direction to_;
 	Frames &frames_;
 	XskTransmitter &transmitter_;
 	Links &links_;
 	Netlink &requests_;
-	vx_counters &counters_;
+	vx_slot &slot_;
 	Injector injector_;
 	EventQueue &events_;
 	Sampler sampler_;
@@ -83,14 +87,14 @@ private:
 
 	void send_fragments(Frame frame);
 	void put_ethernet(uint8_t *frame, const uint8_t destination_mac[6]) const;
-	uint32_t new_group(uint32_t frames);
-	void tell(TxFate fate, uint32_t length, uint32_t group);
-	void tell_group(TxFate fate, Group &group);
+	void tell(TxFate fate, uint32_t length, uint32_t tag);
+	void tell_group(TxFate fate, Group &group, vx_counters &counters);
 	vx_drop refusal();
 	Waiting &waiting(uint32_t at) { return backlog_[at & (backlog_.size() - 1)]; }
+	static uint32_t tag_of(const Waiting &one) { return one.group << 2 | static_cast<uint32_t>(one.frame.ledger); }
 	void append(Frame frame, uint32_t group) { waiting(tail_++) = {frame, group}; }
 	bool inject(uint64_t now_ns);
-	void judge_injection(uint32_t gone, const vx_counters &before, int error, uint64_t now_ns);
+	void judge_injection(uint32_t gone, const vx_counters &before, const vx_counters &counters, int error, uint64_t now_ns);
 	void fill_ring();
 	void abandon(vx_drop reason);
 };
