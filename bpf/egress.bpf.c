@@ -7,7 +7,9 @@
  * frames, which show the loopback device as their origin, in the worker's thread with softirqs off. A program that is
  * attached nowhere would cost 24 ms a call, hence this one. bpf/losses.bpf.c sees what becomes of the frames.
  */
-#include "maps.h"
+#include "worker_maps.h"
+
+VX_KNOB __u32 vx_block_shift = 0; /* source NAT: ports of a block, as a power of two */
 
 /* The workers' frames; sized when the object is opened. AF_XDP receives into the same memory. */
 struct {
@@ -17,6 +19,23 @@ struct {
 	__type(key, __u32);
 	__type(value, struct vx_chunk);
 } umem SEC(".maps");
+
+/* Source NAT: who has the ports of a pool address, by its number in pool_addresses: written by the workers, which map it
+ * (native/core/nat/port_blocks.h). This one and nat_forwards are sized when the object is opened. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct vx_port_owners);
+} port_owners SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct vx_forward_key);
+	__type(value, __u32);
+} nat_forwards SEC(".maps");
 
 static __noinline int vx_not_injected(struct vx_injection *injection)
 {

@@ -7,13 +7,8 @@
 
 #include <bpf/bpf_endian.h>
 
-#include "maps.h"
+#include "worker_maps.h"
 
-/* Set before the verifier sees the program, so that it deletes the branches a configuration does not need; the host build
- * (native/replay/program.c) sets them at run time. */
-#ifndef VX_KNOB
-#define VX_KNOB const volatile
-#endif
 VX_KNOB __u8 vx_plain_ethernet = 0;    /* no VXLAN inside: the frame itself is the packet */
 VX_KNOB __be16 vx_port_be = bpf_htons(4789);
 VX_KNOB __u8 vx_any_vni = 1;           /* 0: vni_set says */
@@ -27,11 +22,7 @@ VX_KNOB __u8 vx_forward_ipv6 = 0;
 VX_KNOB __u8 vx_decrement_ttl = 0;
 VX_KNOB __u8 vx_fixed_next_hop = 0;    /* 1: everything to vx_next_hop_mac, routes are not asked */
 VX_KNOB __u8 vx_next_hop_mac[6] = {};
-VX_KNOB __u8 vx_hand_over = VX_HAND_OVER_EXCEPTIONS;
-VX_KNOB __u32 vx_workers = 1;
 VX_KNOB __u32 vx_cache_seed = 0;       /* random: nobody outside can aim at one set of a cache */
-
-struct vx_control control = {}; /* in .bss; written by the control plane and (the generation) the worker */
 
 #define VX_INNER_HASH(name, key_type)                      \
 	struct name {                                      \
@@ -139,26 +130,12 @@ struct {
 	__type(value, struct vx_rule_memo);
 } rule_cache SEC(".maps");
 
-/* The workers' sockets: receive queue * workers + worker. Sized when the object is opened, as percpu_ringbufs. */
+/* Source NAT: addresses that are ours inside, whose ARP the workers answer. Sized when the object is opened. */
 struct {
-	__uint(type, BPF_MAP_TYPE_XSKMAP);
-	__uint(max_entries, VX_QUEUES_MAX);
-	__type(key, __u32);
-	__type(value, __u32);
-} worker_sockets SEC(".maps");
-
-/* The other way to a worker: CPU * workers + worker. Every packet's in the datapath ringbuf, else of a queue without a
- * socket (queues added at run time). Sized when made. */
-struct vx_exception_ring {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, VX_RING_BYTES);
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, VX_CPUS_MAX);
-	__type(key, __u32);
-	__array(values, struct vx_exception_ring);
-} percpu_ringbufs SEC(".maps");
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct vx_gateway_key);
+	__type(value, __u8);
+} nat_gateways SEC(".maps");
 
 #endif

@@ -24,7 +24,7 @@
 #include "kernel_types.h"
 #include "maps.h"
 
-extern struct vx_control control; /* bpf/ingress_maps.h */
+extern struct vx_control control; /* bpf/worker_maps.h */
 
 static __always_inline int vx_is_interface(const struct net_device *device, __u32 direction)
 {

@@ -264,6 +264,12 @@ struct vx_forward_key {
 	__u8 pad;
 };
 
+/* nat_gateways: addresses that are ours inside, a set. */
+struct vx_gateway_key {
+	__u32 realm;
+	__be32 address_be;
+};
+
 /* A packet for the NAT engine: this header lies where its Ethernet header ended, right in front of the IPv4 header, and
  * the frame that is handed to the worker begins with it. */
 #define VX_ETHERTYPE_TRANSLATE 1 /* at the place of an EtherType, as VX_ETHERTYPE_EXCEPTION */

@@ -275,6 +275,12 @@ static_assert(sizeof(vx_forward_key::protocol) == 1);
 static_assert(offsetof(vx_forward_key, pad) == 7);
 static_assert(sizeof(vx_forward_key::pad) == 1);
 
+static_assert(sizeof(vx_gateway_key) == 8);
+static_assert(offsetof(vx_gateway_key, realm) == 0);
+static_assert(sizeof(vx_gateway_key::realm) == 4);
+static_assert(offsetof(vx_gateway_key, address_be) == 4);
+static_assert(sizeof(vx_gateway_key::address_be) == 4);
+
 static_assert(sizeof(vx_tag) == 4);
 static_assert(offsetof(vx_tag, protocol_be) == 0);
 static_assert(sizeof(vx_tag::protocol_be) == 2);

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -123,20 +124,14 @@ Datapath::~Datapath()
 		munmap(slots_, slots_bytes());
 	if (injections_)
 		munmap(injections_, injection_lanes_ * sizeof(vx_injection));
+	if (!port_owners_.empty())
+		munmap(port_owners_.data(), port_owners_.size_bytes());
 	if (skeleton_)
 		datapath__destroy(skeleton_);
 }
 
-Result<void> Datapath::load(const DatapathPlan &plan)
+void Datapath::set_knobs(const DatapathPlan &plan)
 {
-	int cpus = libbpf_num_possible_cpus();
-
-	if (cpus > VX_CPUS_MAX)
-		return Error{"LOAD_FAILED", "count CPUs", 0, std::to_string(cpus) + " possible CPUs, at most " +
-							 std::to_string(VX_CPUS_MAX) + " are supported"};
-	skeleton_ = datapath__open();
-	if (!skeleton_)
-		return kernel_error("LOAD_FAILED", "open programs");
 	auto *knobs = skeleton_->rodata;
 	knobs->vx_hand_over = plan.hand_over;
 	knobs->vx_workers = plan.workers;
@@ -155,16 +150,46 @@ Result<void> Datapath::load(const DatapathPlan &plan)
 	knobs->vx_fixed_next_hop = plan.next_hop_mac.has_value();
 	if (plan.next_hop_mac)
 		memcpy(knobs->vx_next_hop_mac, plan.next_hop_mac->data(), sizeof(knobs->vx_next_hop_mac));
-	if (getrandom(&knobs->vx_cache_seed, sizeof(knobs->vx_cache_seed), 0) < 0)
-		return kernel_error("LOAD_FAILED", "getrandom");
-	bpf_map__set_max_entries(skeleton_->maps.host_cache, static_cast<uint32_t>(cpus) * VX_HOSTS_PER_CPU);
-	bpf_map__set_max_entries(skeleton_->maps.rule_cache, static_cast<uint32_t>(cpus) * VX_RULE_MEMOS_PER_CPU);
+	knobs->vx_translate = plan.source_nat.has_value();
+	knobs->vx_outside_sockets = plan.inside_queues * plan.workers;
+	if (plan.source_nat)
+		knobs->vx_block_shift = static_cast<uint32_t>(std::countr_zero(plan.source_nat->pools.block_size));
+}
+
+void Datapath::size_maps(const DatapathPlan &plan, uint32_t cpus)
+{
+	bpf_map__set_max_entries(skeleton_->maps.host_cache, cpus * VX_HOSTS_PER_CPU);
+	bpf_map__set_max_entries(skeleton_->maps.rule_cache, cpus * VX_RULE_MEMOS_PER_CPU);
 	bpf_map__set_max_entries(skeleton_->maps.umem, plan.umem_chunks);
-	bpf_map__set_max_entries(skeleton_->maps.worker_sockets, plan.inside_queues * plan.workers);
-	bpf_map__set_max_entries(skeleton_->maps.percpu_ringbufs, static_cast<uint32_t>(cpus) * plan.workers);
-	injection_lanes_ = plan.hand_over == VX_HAND_OVER_EXCEPTIONS ? 1 : static_cast<uint32_t>(cpus);
+	bpf_map__set_max_entries(skeleton_->maps.worker_sockets, (plan.inside_queues + plan.outside_sockets) * plan.workers);
+	bpf_map__set_max_entries(skeleton_->maps.percpu_ringbufs, cpus * plan.workers);
+	injection_lanes_ = plan.hand_over == VX_HAND_OVER_EXCEPTIONS ? 1 : cpus;
 	bpf_map__set_max_entries(skeleton_->maps.injections, injection_lanes_);
 	bpf_map__set_max_entries(skeleton_->maps.vni_set, plan.vni_ranges ? (1u << 24) / 64 : 1);
+	if (!plan.source_nat)
+		return;
+	const auto fitting = [](size_t count) { return std::max(static_cast<uint32_t>(count), 1u); };
+	const uint32_t addresses = fitting(plan.source_nat->addresses_max());
+	bpf_map__set_max_entries(skeleton_->maps.pool_addresses, addresses);
+	bpf_map__set_max_entries(skeleton_->maps.port_owners, addresses);
+	bpf_map__set_max_entries(skeleton_->maps.nat_forwards, fitting(plan.source_nat->pools.forwards.size()));
+	bpf_map__set_max_entries(skeleton_->maps.nat_gateways, fitting(plan.source_nat->engine.gateways.size()));
+}
+
+Result<void> Datapath::load(const DatapathPlan &plan)
+{
+	int cpus = libbpf_num_possible_cpus();
+
+	if (cpus > VX_CPUS_MAX)
+		return Error{"LOAD_FAILED", "count CPUs", 0, std::to_string(cpus) + " possible CPUs, at most " +
+							 std::to_string(VX_CPUS_MAX) + " are supported"};
+	skeleton_ = datapath__open();
+	if (!skeleton_)
+		return kernel_error("LOAD_FAILED", "open programs");
+	set_knobs(plan);
+	if (getrandom(&skeleton_->rodata->vx_cache_seed, sizeof(skeleton_->rodata->vx_cache_seed), 0) < 0)
+		return kernel_error("LOAD_FAILED", "getrandom");
+	size_maps(plan, static_cast<uint32_t>(cpus));
 	if (load_undisturbed(skeleton_)) {
 		bool denied = errno == EPERM || errno == EACCES;
 		return kernel_error(denied && geteuid() ? "NO_PERMISSION" : "LOAD_FAILED", "load programs");
@@ -183,6 +208,14 @@ Result<void> Datapath::map_memory()
 	if (memory == MAP_FAILED)
 		return kernel_error("MAP_FAILED", "map injections");
 	injections_ = static_cast<vx_injection *>(memory);
+	const size_t addresses = bpf_map__max_entries(skeleton_->maps.port_owners);
+	if (!skeleton_->rodata->vx_translate)
+		return {};
+	memory = mmap(nullptr, addresses * sizeof(vx_port_owners), PROT_READ | PROT_WRITE, MAP_SHARED,
+		      bpf_map__fd(skeleton_->maps.port_owners), 0);
+	if (memory == MAP_FAILED)
+		return kernel_error("MAP_FAILED", "map port_owners");
+	port_owners_ = {static_cast<vx_port_owners *>(memory), addresses};
 	return {};
 }
 
@@ -337,6 +370,7 @@ void Datapath::stop_receiving()
 	if (ingress_)
 		bpf_link_detach(ingress_.get());
 	ingress_.reset();
+	clear_pool();
 	wait_for_softirqs();
 	receiving_ = false;
 	settle();

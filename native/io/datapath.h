@@ -18,6 +18,7 @@
 #include "../../bpf/abi/abi.h"
 #include "fd.h"
 #include "result.h"
+#include "source_nat.h"
 
 struct datapath;  // skeleton
 
@@ -43,6 +44,8 @@ struct DatapathPlan {
 	bool clear_dont_fragment = false;
 	bool forward_ipv6 = false;
 	bool decrement_ttl = false;
+	std::optional<SourceNat> source_nat;
+	uint32_t outside_sockets = 0;  // outside queues that get sockets: with source NAT
 };
 
 // Keys as the kernel wants them (native/index.d.ts: CompiledAllowlist).
@@ -59,6 +62,12 @@ struct AllowlistTable {
 struct Rule {
 	vx_rule_key key;
 	vx_rule value;
+};
+
+// A static forward of source NAT and the worker its inside host belongs to.
+struct ForwardOwner {
+	vx_forward_key key;
+	uint32_t worker;
 };
 
 struct Attached {
@@ -80,6 +89,10 @@ public:
 	Result<void> set_filters(const std::optional<std::vector<uint32_t>> &vni_ranges,
 				 const std::optional<std::vector<vx_prefix6>> &peers);
 	Result<void> set_rules(std::span<const Rule> rules);
+	// Source NAT's addresses, before anything is attached: the i-th of them is number i of nat::PortBlocks and of
+	// port_owners().
+	Result<void> set_pool(std::span<const uint32_t> addresses_be, std::span<const ForwardOwner> forwards,
+			      std::span<const vx_gateway_key> gateways);
 	// Attaches or takes over the outside program, once: attach() does what is left.
 	Result<void> attach_outside();
 	// Attaches or takes over. interface_map must have been filled.
@@ -87,7 +100,8 @@ public:
 	// Counts the redirected packets that no tracepoint reported (bpf/losses.bpf.c). Any thread; changes the CPUs the
 	// caller may run on while it lasts.
 	void settle();
-	// Takes the inside program off, waits until the kernel is done with every packet it had redirected, and settles.
+	// Takes the inside program off and has the outside one leave everything to the kernel, waits until the kernel is
+	// done with every packet they had redirected, and settles.
 	void stop_receiving();
 	// The rest, and the pins.
 	void remove();
@@ -99,6 +113,8 @@ public:
 	// One a CPU, injection_lanes() of them.
 	vx_injection *injections() { return injections_; }
 	uint32_t injection_lanes() const { return injection_lanes_; }
+	// Written by the workers, SourceNat::addresses_max() of them; empty without source NAT.
+	std::span<vx_port_owners> port_owners() { return port_owners_; }
 	int outside_program_fd() const;
 	int map_fd(const char *name) const;
 
@@ -107,7 +123,10 @@ private:
 	Result<void> load(const DatapathPlan &plan);
 	Result<void> fill_filters(const DatapathPlan &plan);
 	Result<void> make_exception_rings(const DatapathPlan &plan);
+	void set_knobs(const DatapathPlan &plan);
+	void size_maps(const DatapathPlan &plan, uint32_t cpus);
 	Result<void> map_memory();
+	void clear_pool();
 	Result<int> attach_xdp(int prog_fd, int ifindex, bool generic, const char *pin, Fd *link, bool *took_over);
 	Result<void> attach_tracepoint(int prog_fd, Fd *link);
 	Result<void> pin_everything();
@@ -126,6 +145,7 @@ private:
 	vx_slot *slots_ = nullptr;
 	vx_injection *injections_ = nullptr;
 	uint32_t injection_lanes_ = 0;
+	std::span<vx_port_owners> port_owners_;
 	Fd claim_, ingress_, egress_, devmap_xmit_, redirect_err_;
 	Fd old_stats_, old_devmap_xmit_, old_redirect_err_;
 	std::array<AllowlistTable, 4> allowlist_;  // in force; empty: everything is allowed

@@ -54,6 +54,8 @@ const struct program_map *program_maps(size_t *count)
 		MAP(rule_cache),
 		MAP(redirect_map),
 		MAP(worker_sockets),
+		MAP(pool_addresses),
+		MAP(nat_gateways),
 		MAP_WITHOUT_TYPES(ip_allowlist),
 		MAP_WITHOUT_TYPES(ip_allowlist6),
 		MAP_WITHOUT_TYPES(prefix_allow),

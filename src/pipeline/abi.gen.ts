@@ -400,6 +400,15 @@ export const vxForwardKey = {
   },
 } as const;
 
+/** struct vx_gateway_key */
+export const vxGatewayKey = {
+  bytes: 8,
+  offset: {
+    realm: 0,
+    addressBe: 4,
+  },
+} as const;
+
 /** struct vx_tag */
 export const vxTag = {
   bytes: 4,
