@@ -99,7 +99,8 @@ void write_udp(uint8_t *at, uint32_t source_be, uint32_t destination_be, uint16_
 class World {
 public:
 	World(uint32_t hosts, uint32_t sessions_max, const Timeouts &timeouts)
-		: pools_(pools(hosts)), shared_(PortBlocks::bytes_needed(pools_)), blocks_(pools_, shared_.bytes())
+		: pools_(pools(hosts)), shared_(PortBlocks::bytes_needed(pools_)), owners_(PortBlocks::addresses_most(pools_)),
+		  blocks_(pools_, shared_.bytes(), owners_)
 	{
 		Config config;
 		config.key = {{0x243f6a8885a308d3, 0x13198a2e03707344}};
@@ -129,6 +130,7 @@ private:
 
 	PoolConfig pools_;
 	Memory shared_;
+	std::vector<vx_port_owners> owners_;
 	PortBlocks blocks_;
 	size_t bytes_;
 	std::optional<Memory> memory_;

@@ -75,7 +75,8 @@ bool header_is_right(const uint8_t *ip)
 class World {
 public:
 	explicit World(uint8_t shape)
-		: config_(pools()), blocks_(config_, region(0, PortBlocks::bytes_needed(config_)))
+		: config_(pools()), owners_(PortBlocks::addresses_most(config_)),
+		  blocks_(config_, region(0, PortBlocks::bytes_needed(config_)), owners_)
 	{
 		for (uint32_t worker = 0; worker < kWorkers; worker++) {
 			Config config = config_of(shape);
@@ -193,6 +194,7 @@ private:
 	}
 
 	PoolConfig config_;
+	std::vector<vx_port_owners> owners_;
 	PortBlocks blocks_;
 	uint64_t now_ns_ = 1000000000000;
 	std::optional<Engine> engines_[kWorkers];

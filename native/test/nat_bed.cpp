@@ -41,7 +41,8 @@ Scene one_address()
 Nat::Nat(Scene scene) : scene_(std::move(scene)), now_ns_(scene_.start_ns)
 {
 	shared_memory_ = std::make_unique<Region>(PortBlocks::bytes_needed(scene_.pools));
-	blocks_ = std::make_unique<PortBlocks>(scene_.pools, shared_memory_->bytes());
+	owners_.resize(PortBlocks::addresses_most(scene_.pools));
+	blocks_ = std::make_unique<PortBlocks>(scene_.pools, shared_memory_->bytes(), owners_);
 	for (uint32_t worker = 0; worker < scene_.pools.workers; worker++) {
 		Config config = scene_.config;
 		config.worker = worker;

@@ -81,6 +81,7 @@ public:
 	uint32_t workers() const { return static_cast<uint32_t>(engines_.size()); }
 	Engine &engine(uint32_t worker = 0) { return *engines_[worker]; }
 	PortBlocks &blocks() { return *blocks_; }
+	const vx_port_owners &owners(uint16_t address) const { return owners_[address]; }  // as XDP reads it
 	Stats stats() const;  // of all workers together
 	uint32_t sessions() const;
 	uint32_t mappings() const;
@@ -102,6 +103,7 @@ private:
 
 	Scene scene_;
 	std::unique_ptr<Region> shared_memory_;
+	std::vector<vx_port_owners> owners_;
 	std::unique_ptr<PortBlocks> blocks_;
 	std::vector<std::unique_ptr<Region>> memory_;
 	std::vector<std::unique_ptr<Engine>> engines_;

@@ -1,6 +1,7 @@
 // Ownership: several engines, packets at random workers, and one engine's batches. Virtual clock, no kernel.
 #include <gtest/gtest.h>
 
+#include <map>
 #include <random>
 #include <set>
 
@@ -132,6 +133,35 @@ TEST(Workers, EveryBlockCanBeGrantedHoweverTheHashSpreadsTheHosts)
 }
 
 // A batch is its packets one after the other, whatever was fetched ahead.
+// Block numbers are the engine's own affair; what XDP computes is (address, port / block size).
+TEST(Workers, WhatXdpSteersByNamesTheOwnerOfEachPortWhileItsBlockIsGrantedAndNobodyAfter)
+{
+	for (const uint32_t block_size : {64, 128, 8192}) {
+		Scene scene = of_workers(4);
+		scene.pools.block_size = block_size;
+		Nat nat(scene);
+		std::map<std::pair<uint16_t, uint32_t>, uint8_t> expected;
+		for (uint32_t number = 1; number <= 20; number++) {
+			const Out out = nat.inside(udp(host(number, 5000), endpoint(kR1)));
+			const Endpoint mapped = from_of(out.packet);
+			expected[{nat.blocks().find_address(mapped.address_be), mapped.port / block_size}] =
+				static_cast<uint8_t>(owner_of_subscriber(kVni, host(number, 0).address_be, 4) + 1);
+		}
+		const auto published = [&] {
+			std::map<std::pair<uint16_t, uint32_t>, uint8_t> all;
+			for (uint16_t address = 0; address < nat.blocks().addresses(); address++)
+				for (uint32_t block = 0; block < VX_BLOCKS_PER_ADDRESS; block++)
+					if (const uint8_t worker = nat.owners(address).worker[block])
+						all[{address, block}] = worker;
+			return all;
+		};
+		EXPECT_EQ(expected.size(), 20u);
+		EXPECT_EQ(published(), expected) << "blocks of " << block_size;
+		nat.advance(430);
+		EXPECT_TRUE(published().empty());
+	}
+}
+
 TEST(Workers, ABatchHasTheVerdictsAndBytesOfItsPacketsOneByOne)
 {
 	Scene scene = one_address();

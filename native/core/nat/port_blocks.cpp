@@ -42,14 +42,19 @@ size_t address_limit(const PoolConfig &config)
 
 size_t PortBlocks::bytes_needed(const PoolConfig &config)
 {
-	PortBlocks measured(config, {});
+	PortBlocks measured(config, {}, {});
 	Arena arena;
 	return measured.carve(config, arena);
 }
 
-PortBlocks::PortBlocks(const PoolConfig &config, std::span<std::byte> memory)
+uint32_t PortBlocks::addresses_most(const PoolConfig &config)
+{
+	return static_cast<uint32_t>(address_limit(config));
+}
+
+PortBlocks::PortBlocks(const PoolConfig &config, std::span<std::byte> memory, std::span<vx_port_owners> owners)
 	: workers_(config.workers), block_size_(config.block_size), blocks_per_address_(kPorts / config.block_size),
-	  free_words_((blocks_per_address_ + 63) / 64), block_words_(config.block_size / 64)
+	  free_words_((blocks_per_address_ + 63) / 64), block_words_(config.block_size / 64), owners_(owners)
 {
 	require(block_size_ >= kPortsPerBlockMin && block_size_ <= kPortsPerBlockMax &&
 		(block_size_ & (block_size_ - 1)) == 0);
@@ -58,6 +63,7 @@ PortBlocks::PortBlocks(const PoolConfig &config, std::span<std::byte> memory)
 		return;  // only to measure
 	Arena arena(memory);
 	carve(config, arena);
+	require(owners_.size() >= address_count_max_);
 	for (const Pool &pool : config.pools)
 		add_pool(pool, pools_[pool_count_++]);
 	add_forwards(config);
@@ -79,7 +85,6 @@ size_t PortBlocks::carve(const PoolConfig &config, Arena &arena)
 	pool_addresses_ = arena.take<uint16_t>(address_count_max_);
 	realms_ = arena.take<RealmRange>(realms);
 	free_ = arena.take<std::atomic<uint64_t>>(size_t{address_count_max_} * free_words_);
-	owners_ = arena.take<std::atomic<uint8_t>>(block_count());
 	blocks_ = arena.take<Block>(block_count());
 	free_ports_ = arena.take<uint64_t>(block_count() * kProtocolClasses * block_words_);
 	masked_ = arena.take<uint64_t>(size_t{address_count_max_} * (kPorts / 64));
@@ -173,7 +178,7 @@ uint32_t PortBlocks::owner(uint16_t address, uint8_t protocol, uint16_t port) co
 {
 	if (const ForwardPlace *forward = find_forward(addresses_[address], protocol, port))
 		return forward->worker;
-	const uint8_t owner = owners_[block_of_port(address, port)].load(std::memory_order_acquire);
+	const uint8_t owner = owner_of(address, port / block_size_).load(std::memory_order_acquire);
 	return owner ? owner - 1u : kNoWorker;
 }
 
@@ -226,14 +231,14 @@ uint32_t PortBlocks::grant(uint32_t pool, uint16_t address, bool low, uint32_t w
 	if (block == kNone)
 		return kNone;
 	const uint32_t number = address * blocks_per_address_ + block;
-	require(!blocks_[number].granted && owners_[number].load(std::memory_order_relaxed) == 0);
+	require(!blocks_[number].granted && owner_of(address, block).load(std::memory_order_relaxed) == 0);
 	blocks_[number] = {
 		.subscriber = kNone, .next = 0, .in_use = 0, .waiting = 0, .granted = true, .release_waits = false};
 	const uint64_t *masked = masked_ + size_t{address} * (kPorts / 64) + size_t{block} * block_words_;
 	for (uint32_t protocol = 0; protocol < kProtocolClasses; protocol++)
 		for (uint32_t i = 0; i < block_words_; i++)
 			free_ports(number, protocol)[i] = ~masked[i];
-	owners_[number].store(static_cast<uint8_t>(worker + 1), std::memory_order_release);
+	owner_of(address, block).store(static_cast<uint8_t>(worker + 1), std::memory_order_release);
 	return number;
 }
 
@@ -241,8 +246,8 @@ void PortBlocks::release(uint32_t block)
 {
 	require(blocks_[block].granted && blocks_[block].in_use == 0);
 	blocks_[block] = {};
-	owners_[block].store(0, std::memory_order_release);
 	const uint32_t within = block % blocks_per_address_;
+	owner_of(address_of_block(block), within).store(0, std::memory_order_release);
 	const uint64_t bit = uint64_t{1} << within % 64;
 	const uint64_t before =
 		free_bits(address_of_block(block))[within / 64].fetch_or(bit, std::memory_order_release);

@@ -1,6 +1,7 @@
 // The public side that all workers share: pool addresses, the blocks their ports are granted in, static forwards.
 //
-// Written by several workers' threads at once, without a lock; read also by whoever steers (XDP reads `owners`).
+// Written by several workers' threads at once, without a lock; read also by whoever steers: `owners` is the caller's, so
+// that it may be the map port_owners, which XDP reads.
 //
 // A block is `block_size` ports of one address, for all protocols together, and belongs to one subscriber and so to one
 // worker. Which blocks are free is one atomic bitmap an address; whoever clears a bit has the block. The owner is
@@ -14,6 +15,7 @@
 #include <cstdint>
 #include <span>
 
+#include "../../../bpf/abi/abi.h"
 #include "config.h"
 #include "memory.h"
 
@@ -34,8 +36,11 @@ struct Block {
 class PortBlocks {
 public:
 	static size_t bytes_needed(const PoolConfig &config);
-	// `memory` is zeroed and outlives this.
-	PortBlocks(const PoolConfig &config, std::span<std::byte> memory);
+	// How many addresses there are at most, of pools and of forwards: the length of `owners`.
+	static uint32_t addresses_most(const PoolConfig &config);
+	// `memory` and `owners` are zeroed and outlive this. owners[address].worker[port / block_size()] is the worker
+	// that has the block, + 1, or 0; it is written before the block's first packet can leave.
+	PortBlocks(const PoolConfig &config, std::span<std::byte> memory, std::span<vx_port_owners> owners);
 	PortBlocks(const PortBlocks &) = delete;
 
 	uint32_t workers() const { return workers_; }
@@ -89,9 +94,6 @@ public:
 		__builtin_prefetch(&mappings_[address * 65536u + port]);
 	}
 
-	// [address][block], worker + 1 or 0: what XDP steers replies by.
-	std::span<const std::atomic<uint8_t>> owners() const { return {owners_, block_count()}; }
-
 	static constexpr uint32_t kProtocolClasses = 3;
 
 private:
@@ -114,6 +116,10 @@ private:
 	uint16_t add_address(uint32_t address_be);
 	void add_forwards(const PoolConfig &config);
 	size_t block_count() const { return size_t{address_count_max_} * blocks_per_address_; }
+	std::atomic_ref<uint8_t> owner_of(uint16_t address, uint32_t block) const
+	{
+		return std::atomic_ref<uint8_t>(owners_[address].worker[block]);
+	}
 	std::atomic<uint64_t> *free_bits(uint16_t address) { return free_ + size_t{address} * free_words_; }
 	uint32_t take_free(uint16_t address, uint32_t first, uint32_t end, uint32_t turn);
 
@@ -131,7 +137,7 @@ private:
 	uint16_t *pool_addresses_ = nullptr;
 	RealmRange *realms_ = nullptr;
 	std::atomic<uint64_t> *free_ = nullptr;
-	std::atomic<uint8_t> *owners_ = nullptr;
+	std::span<vx_port_owners> owners_;
 	Block *blocks_ = nullptr;
 	uint64_t *free_ports_ = nullptr;
 	uint64_t *masked_ = nullptr;  // ports never allocated: forwards', 0
