@@ -270,6 +270,52 @@ struct vx_gateway_key {
 	__be32 address_be;
 };
 
+/* What a NAT session looks like to people (`nat session list`). */
+enum vx_session_state {
+	VX_SESSION_ACTIVE, /* UDP, ICMP */
+	VX_SESSION_OPENING,
+	VX_SESSION_ESTABLISHED,
+	VX_SESSION_HALF_CLOSED, /* one side has sent its FIN */
+	VX_SESSION_CLOSING,
+	VX_SESSION_RESET,
+};
+
+struct vx_session_view {
+	__u32 realm;
+	__be32 inside_be;
+	__be32 outside_be;
+	__be32 remote_be;
+	__be16 inside_port_be;  /* ICMP: the identifier */
+	__be16 outside_port_be; /* likewise, as the remote sees it */
+	__be16 remote_port_be;  /* ICMP: 0 */
+	__u8 protocol;
+	__u8 state; /* enum vx_session_state */
+	__u32 age_seconds;
+	__u32 idle_seconds; /* since the last packet from inside */
+	__u8 worker;
+	__u8 pad[3];
+};
+
+/* An inside host and what it has. */
+struct vx_subscriber_use {
+	__u32 realm;
+	__be32 inside_be;
+	__u32 sessions;
+	__u32 blocks;
+};
+
+/* Who had which public ports from when to when: what is logged. */
+struct vx_block_record {
+	__u64 time_ns; /* of the engine's clock */
+	__u32 realm;
+	__be32 inside_be;
+	__be32 public_be;
+	__u16 first_port;
+	__u16 last_port;
+	__u8 granted; /* else released */
+	__u8 pad[7];
+};
+
 /* A packet for the NAT engine: this header lies where its Ethernet header ended, right in front of the IPv4 header, and
  * the frame that is handed to the worker begins with it. */
 #define VX_ETHERTYPE_TRANSLATE 1 /* at the place of an EtherType, as VX_ETHERTYPE_EXCEPTION */

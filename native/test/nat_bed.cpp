@@ -219,7 +219,8 @@ Stats Nat::stats() const
 {
 	Stats sum{};
 	for (const auto &engine : engines_) {
-		const auto *one = reinterpret_cast<const uint64_t *>(&engine->stats());
+		const Stats stats = engine->stats();
+		const auto *one = reinterpret_cast<const uint64_t *>(&stats);
 		for (size_t i = 0; i < sizeof sum / 8; i++)
 			reinterpret_cast<uint64_t *>(&sum)[i] += one[i];
 	}
@@ -297,6 +298,7 @@ void Nat::check_worker(uint32_t worker, std::map<uint64_t, uint32_t> &ports)
 			EXPECT_GT(mapping.holders, 0u) << "a mapping outlives its sessions";
 		}
 	}
+	uint32_t with_blocks = 0;
 	for (uint32_t i = 0; i < engine.subscribers().top(); i++) {
 		const Subscriber &subscriber = engine.subscribers()[i];
 		if (!subscriber.in_use)
@@ -307,7 +309,13 @@ void Nat::check_worker(uint32_t worker, std::map<uint64_t, uint32_t> &ports)
 		for (uint32_t at = subscriber.first_block; at; at = blocks_->block(at - 1).next, blocks++)
 			EXPECT_EQ(blocks_->block(at - 1).subscriber, i);
 		EXPECT_EQ(subscriber.blocks, blocks);
+		with_blocks += blocks != 0;
 	}
+	const Stats stats = engine.stats();
+	EXPECT_EQ(stats.subscribers, with_blocks);
+	EXPECT_EQ(stats.sessions, stats.sessions_created - stats.sessions_expired);
+	EXPECT_EQ(stats.sessions, engine.sessions().count());
+	EXPECT_EQ(stats.mappings, engine.mappings().count());
 }
 
 }  // namespace vx::nat::test

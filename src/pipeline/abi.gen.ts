@@ -83,6 +83,16 @@ export const vxVerdict = {
   pool: 4,
 } as const;
 
+/** enum vx_session_state */
+export const vxSessionState = {
+  active: 0,
+  opening: 1,
+  established: 2,
+  halfClosed: 3,
+  closing: 4,
+  reset: 5,
+} as const;
+
 /** enum vx_exception_reason */
 export const vxExceptionReason = {
   neighbour: 0,
@@ -406,6 +416,52 @@ export const vxGatewayKey = {
   offset: {
     realm: 0,
     addressBe: 4,
+  },
+} as const;
+
+/** struct vx_session_view */
+export const vxSessionView = {
+  bytes: 36,
+  offset: {
+    realm: 0,
+    insideBe: 4,
+    outsideBe: 8,
+    remoteBe: 12,
+    insidePortBe: 16,
+    outsidePortBe: 18,
+    remotePortBe: 20,
+    protocol: 22,
+    state: 23,
+    ageSeconds: 24,
+    idleSeconds: 28,
+    worker: 32,
+    pad: 33,
+  },
+} as const;
+
+/** struct vx_subscriber_use */
+export const vxSubscriberUse = {
+  bytes: 16,
+  offset: {
+    realm: 0,
+    insideBe: 4,
+    sessions: 8,
+    blocks: 12,
+  },
+} as const;
+
+/** struct vx_block_record */
+export const vxBlockRecord = {
+  bytes: 32,
+  offset: {
+    timeNs: 0,
+    realm: 8,
+    insideBe: 12,
+    publicBe: 16,
+    firstPort: 20,
+    lastPort: 22,
+    granted: 24,
+    pad: 25,
   },
 } as const;
 

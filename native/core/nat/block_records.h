@@ -9,20 +9,12 @@
 #include <atomic>
 #include <cstdint>
 
+#include "../../../bpf/abi/abi.h"
 #include "memory.h"
 
 namespace vx::nat {
 
-struct BlockRecord {
-	uint64_t time_ns;
-	uint32_t realm;
-	uint32_t inside_be;
-	uint32_t public_be;
-	uint16_t first_port;
-	uint16_t last_port;
-	bool granted;  // else released
-	uint8_t pad[7];
-};
+using BlockRecord = vx_block_record;
 
 class BlockRecords {
 public:

@@ -235,6 +235,15 @@ bool Engine::pass_mtu(const Packet &packet, const Headers &h, Side to, const Icm
 	return false;
 }
 
+Stats Engine::stats() const
+{
+	Stats stats = stats_;
+	stats.sessions = sessions_.count();
+	stats.mappings = mappings_.count();
+	stats.subscribers = subscribers_.with_blocks();
+	return stats;
+}
+
 bool Engine::tick(uint64_t now_ns, uint32_t budget)
 {
 	set_time(now_ns);

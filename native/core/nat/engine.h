@@ -57,9 +57,11 @@ public:
 	Replies &replies() { return replies_; }
 	BlockRecords &records() { return subscribers_.records(); }
 	Subscriber &subscriber(uint32_t number) { return subscribers_[number]; }
-	const Stats &stats() const { return stats_; }
+	Stats stats() const;
 
-	// To look, on the worker's thread: `nat session list`, tests.
+	// To look, on the worker's thread: listing.h, tests.
+	uint32_t worker() const { return config_.worker; }
+	Ticks now() const { return now_; }
 	const Sessions &sessions() const { return sessions_; }
 	const Mappings &mappings() const { return mappings_; }
 	const Subscribers &subscribers() const { return subscribers_; }

@@ -188,7 +188,7 @@ int Subscribers::add_block(uint32_t number, bool low, bool own_address, uint64_t
 	fresh.subscriber = number;
 	fresh.next = subscriber.first_block;
 	subscriber.first_block = block + 1;
-	subscriber.blocks++;
+	with_blocks_ += subscriber.blocks++ == 0;
 	if (subscriber.address == kNoAddress)
 		subscriber.address = blocks_.address_of_block(block);
 	stats_.blocks_granted++;
@@ -248,9 +248,10 @@ void Subscribers::release_block(uint32_t number, uint64_t now_ns)
 	while (*link != number + 1)
 		link = &blocks_.block(*link - 1).next;
 	*link = block.next;
-	subscriber.blocks--;
-	if (!subscriber.blocks)
+	if (!--subscriber.blocks) {
 		subscriber.address = kNoAddress;
+		with_blocks_--;
+	}
 	stats_.blocks_released++;
 	write_record(number, false, now_ns);
 	blocks_.release(number);

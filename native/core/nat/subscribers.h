@@ -49,6 +49,7 @@ public:
 			slab_.prefetch(number);
 	}
 	uint32_t count() const { return slab_.used(); }
+	uint32_t with_blocks() const { return with_blocks_; }
 	uint32_t top() const { return slab_.top(); }
 	BlockRecords &records() { return records_; }
 	const BlockRecords &records() const { return records_; }
@@ -79,6 +80,7 @@ private:
 	Stats &stats_;
 	Key key_;
 	Random random_;
+	uint32_t with_blocks_ = 0;
 	uint32_t releases_waiting_ = 0;  // block number + 1
 };
 
