@@ -62,7 +62,7 @@ Nat::~Nat()
 std::vector<Out> Nat::run(const Bytes &bytes, Side from, uint32_t realm, uint32_t worker)
 {
 	std::vector<Out> outs;
-	Travelling travelling{{}, bytes, worker, 0};
+	Travelling travelling{{}, bytes, worker, 0, 0};
 	travelling.packet.realm = realm;
 	travelling.packet.from = from;
 	travelling.packet.cookie = next_cookie_++;
@@ -86,6 +86,8 @@ void Nat::step(Travelling travelling, std::vector<Out> &outs)
 	const Verdict verdict = engine.process(travelling.packet, now_ns_);
 	std::copy(bytes.get(), bytes.get() + travelling.bytes.size(), travelling.bytes.begin());
 	travelling.packet.ip = nullptr;
+	if (verdict.sender != kNone)
+		travelling.sender_be = engine.subscriber(verdict.sender).inside_be;
 	switch (verdict.action) {
 	case Action::hand_over:
 		EXPECT_NE(verdict.worker, travelling.worker) << "handed over to itself";
@@ -97,7 +99,7 @@ void Nat::step(Travelling travelling, std::vector<Out> &outs)
 		held_[travelling.packet.cookie] = std::move(travelling);
 		break;
 	default: {
-		Out out{verdict, travelling.bytes, 0, 0, travelling.hops};
+		Out out{verdict, travelling.bytes, 0, 0, travelling.hops, travelling.sender_be};
 		if (verdict.subscriber != kNone) {
 			out.realm = engine.subscriber(verdict.subscriber).realm;
 			out.subscriber_be = engine.subscriber(verdict.subscriber).inside_be;
@@ -122,7 +124,7 @@ void Nat::drain_fragments(std::vector<Out> &outs)
 			if (kept.again)
 				queue_.push_back(std::move(travelling));
 			else
-				outs.push_back({drop(VX_DROP_fragment_limit), travelling.bytes, 0, 0, travelling.hops});
+				outs.push_back({drop(VX_DROP_fragment_limit), travelling.bytes, 0, 0, travelling.hops, 0});
 		}
 }
 
@@ -198,7 +200,7 @@ std::vector<Answer> Nat::answers()
 	std::vector<Answer> all;
 	for (auto &engine : engines_)
 		for (const Reply *reply; (reply = engine->replies().peek()); engine->replies().done()) {
-			all.push_back({reply->to, reply->realm, Bytes(reply->bytes, reply->bytes + reply->length)});
+			all.push_back({reply->to, reply->realm, Bytes(reply->bytes, reply->bytes + reply->length), reply->cookie});
 			EXPECT_EQ(wrong_with(all.back().packet), "");
 		}
 	return all;

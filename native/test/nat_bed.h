@@ -19,6 +19,7 @@ struct Out {
 	uint32_t realm = 0;      // to the inside: of the subscriber it goes to
 	uint32_t subscriber_be = 0;
 	uint32_t hops = 0;       // workers it was handed to
+	uint32_t sender_be = 0;  // the subscriber whose tunnel it taught, told by any of them
 	bool sent(Side side) const { return verdict.action == Action::forward && verdict.to == side; }
 };
 
@@ -26,6 +27,7 @@ struct Answer {
 	Side to;
 	uint32_t realm;
 	Bytes packet;
+	uint64_t cookie;  // of the packet it answers
 };
 
 struct Scene {
@@ -78,6 +80,7 @@ public:
 	std::vector<BlockRecord> records();
 
 	uint64_t now_ns() const { return now_ns_; }
+	uint64_t last_cookie() const { return next_cookie_ - 1; }
 	uint32_t workers() const { return static_cast<uint32_t>(engines_.size()); }
 	Engine &engine(uint32_t worker = 0) { return *engines_[worker]; }
 	PortBlocks &blocks() { return *blocks_; }
@@ -95,6 +98,7 @@ private:
 		Bytes bytes;
 		uint32_t worker;
 		uint32_t hops;
+		uint32_t sender_be = 0;
 	};
 	std::vector<Out> run(const Bytes &bytes, Side from, uint32_t realm, uint32_t worker);
 	void step(Travelling travelling, std::vector<Out> &outs);

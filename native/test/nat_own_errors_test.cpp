@@ -120,6 +120,57 @@ TEST(Icmp, TooBigAndNotToBeFragmentedIsAnsweredWithTheMtuOnBothSides)
 	EXPECT_TRUE(nat.outside(udp(endpoint(kR1), mapped, 872)).sent(Side::inside));
 }
 
+TEST(Icmp, AChangedMtuHoldsFromTheNextPacketOnBothWays)
+{
+	Nat nat(one_address());
+	const Endpoint mapped = nat.open_udp(kA, kR1);
+	const Bytes out = udp(endpoint(kA), endpoint(kR1), 1472), in = udp(endpoint(kR1), mapped, 1472);
+	EXPECT_TRUE(nat.inside(out).sent(Side::outside));
+	EXPECT_TRUE(nat.outside(in).sent(Side::inside));
+	nat.engine().set_mtu(Side::outside, 1400);
+	EXPECT_EQ(nat.refusal(out), VX_DROP_too_big);
+	EXPECT_TRUE(nat.outside(in).sent(Side::inside)) << "that is the other side";
+	nat.engine().set_mtu(Side::inside, 1450);
+	EXPECT_EQ(nat.outside(in).verdict.reason, VX_DROP_too_big);
+	const auto answers = nat.answers();
+	ASSERT_EQ(answers.size(), 2u);
+	EXPECT_EQ(word(answers[0].packet, 26), 1400);
+	EXPECT_EQ(word(answers[1].packet, 26), 1450);
+	EXPECT_EQ(nat.inside(udp(endpoint(kA), endpoint(kR1), 1472, {.dont_fragment = false})).verdict.fragment_mtu, 1400u);
+	nat.engine().set_mtu(Side::outside, 9000);
+	EXPECT_TRUE(nat.inside(out).sent(Side::outside));
+	// What no link has cannot be asked of whoever splits packets.
+	nat.engine().set_mtu(Side::outside, 0);
+	EXPECT_EQ(nat.inside(udp(endpoint(kA), endpoint(kR1), 1472, {.dont_fragment = false})).verdict.fragment_mtu, 68u);
+}
+
+// The tunnel back is known by the cookie only: there may be no subscriber, and so nothing learned.
+TEST(Icmp, AnAnswerNamesThePacketThatProvokedItWithASessionOrWithout)
+{
+	Scene scene = addresses(1);
+	scene.pools.workers = 4;
+	scene.config.exclude = {{address("192.0.2.0"), 24}};
+	scene.config.blocks_per_subscriber = 0;
+	Nat nat(scene);
+	const auto answered = [&](const Bytes &packet, uint32_t worker) {
+		const Out out = nat.inside(packet, kVni, worker);
+		EXPECT_EQ(out.verdict.action, Action::drop);
+		const auto answers = nat.answers();
+		ASSERT_EQ(answers.size(), 1u);
+		EXPECT_EQ(answers[0].to, Side::inside);
+		EXPECT_EQ(answers[0].realm, kVni);
+		EXPECT_EQ(answers[0].cookie, nat.last_cookie());
+	};
+	for (uint32_t worker = 0; worker < 4; worker++) {  // three of them hand it over
+		answered(udp(endpoint(kA), endpoint(kR1), 20, {.ttl = 1}), worker);
+		answered(udp(endpoint(kA), endpoint(kR1), 1473), worker);
+		answered(udp(endpoint(kA), endpoint(kR1)), worker);                    // no port
+		answered(udp(endpoint(kA), endpoint("192.0.2.9:53"), 1473), worker);  // excluded, too big
+		for (uint32_t i = 0; i < 4; i++)
+			EXPECT_EQ(nat.engine(i).subscribers().count(), 0u);
+	}
+}
+
 TEST(Icmp, TooBigAndToBeFragmentedIsForwardedWithTheSizeOfItsPieces)
 {
 	Scene scene = one_address();

@@ -83,6 +83,32 @@ TEST(Workers, HairpinBetweenTwoOwnersIsDoneByHalves)
 	EXPECT_GT(two_owners, 10);
 }
 
+// The caller learns a subscriber's tunnel where this names it, and must not learn it from anybody else's packet.
+TEST(Workers, WhoSentAPacketIsNamedWhoeverItGoesToAndWhateverBecomesOfIt)
+{
+	Scene scene = of_workers(8);
+	scene.config.exclude = {{address("192.0.2.0"), 24}};
+	Nat nat(scene);
+	int two_owners = 0;
+	for (uint32_t number = 1; number <= 20; number++) {
+		const Endpoint a = host(number, 5000), b = host(100 + number, 6000);
+		const Out first = nat.inside(udp(b, endpoint(kR1)));
+		EXPECT_EQ(first.sender_be, b.address_be);
+		const Endpoint public_b = from_of(first.packet);
+		const Out out = nat.inside(udp(a, public_b));
+		ASSERT_TRUE(out.sent(Side::inside));
+		EXPECT_EQ(out.subscriber_be, b.address_be);
+		EXPECT_EQ(out.sender_be, a.address_be) << "its only session is a hairpinned one";
+		two_owners += out.hops > 1;
+		EXPECT_EQ(nat.outside(udp(endpoint(kR1), public_b)).sender_be, 0u) << "nobody inside sent it";
+		EXPECT_EQ(nat.inside(udp(a, endpoint("192.0.2.9:53"))).sender_be, a.address_be) << "excluded";
+		// To a pool address's port that nobody has: dropped by the other half.
+		const Endpoint nobody{public_b.address_be, 1024};
+		EXPECT_EQ(nat.inside(udp(a, nobody)).sender_be, a.address_be);
+	}
+	EXPECT_GT(two_owners, 0);
+}
+
 TEST(Workers, IcmpErrorsAndEchoRepliesReachTheOwnerWhereverTheyArrive)
 {
 	Nat nat(of_workers(4));

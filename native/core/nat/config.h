@@ -82,7 +82,7 @@ struct Config {
 	uint32_t sessions_per_subscriber = 2000;
 	uint32_t new_sessions_per_second = 200;
 	uint32_t sessions_max = 1000000;  // this worker's
-	uint32_t mtu_inside = 1500;       // of the inner packet
+	uint32_t mtu_inside = 1500;       // at start, of the inner packet
 	uint32_t mtu_outside = 1500;
 	uint32_t mss_clamp = 0;  // 0: off
 	Timeouts timeouts;

@@ -31,6 +31,8 @@ Engine::Engine(const Config &config, PortBlocks &blocks, const std::vector<Forwa
 	: Engine(config, blocks, forwards, Arena(memory))
 {
 	set_time(now_ns);
+	set_mtu(Side::inside, config.mtu_inside);
+	set_mtu(Side::outside, config.mtu_outside);
 	sessions_.start(now_);
 	mappings_.add_forwards(forwards);
 }
@@ -186,7 +188,7 @@ Verdict Engine::apply_fate(Packet &packet, const Headers &h, const Fate &fate)
 	if (fate.decrement && h.ip[8] <= 1)
 		return drop(VX_DROP_ttl_expired);
 	verdict.fragment_mtu = 0;
-	const uint32_t mtu = verdict.to == Side::inside ? config_.mtu_inside : config_.mtu_outside;
+	const uint32_t mtu = mtu_[static_cast<int>(verdict.to)];
 	if (verdict.action == Action::forward && h.length > mtu) {
 		if (h.dont_fragment())
 			return drop(VX_DROP_too_big);
@@ -223,7 +225,7 @@ void Engine::follow_tcp(uint32_t number, const Headers &h, bool from_inside)
 bool Engine::pass_mtu(const Packet &packet, const Headers &h, Side to, const IcmpError &error, Subscriber *subscriber,
 		      Verdict &verdict)
 {
-	const uint32_t mtu = to == Side::inside ? config_.mtu_inside : config_.mtu_outside;
+	const uint32_t mtu = mtu_[static_cast<int>(to)];
 	if (h.length <= mtu) [[likely]]
 		return true;
 	if (!h.dont_fragment()) {

@@ -49,6 +49,8 @@ public:
 	Verdict process(Packet &packet, uint64_t now_ns);
 	// The same for many, whose table lines are fetched while others are worked on.
 	void process_batch(std::span<Packet> packets, std::span<Verdict> verdicts, uint64_t now_ns);
+	// Of IPv4 packets: inside that is the interface's less the encapsulation.
+	void set_mtu(Side side, uint32_t mtu) { mtu_[static_cast<int>(side)] = std::max(mtu, kMtuMin); }
 	// Ends what has timed out, looking at no more than `budget` records of a kind. False: there is more to do.
 	bool tick(uint64_t now_ns, uint32_t budget);
 
@@ -70,6 +72,10 @@ public:
 private:
 	Engine(const Config &config, PortBlocks &blocks, const std::vector<Forward> &forwards, Arena arena);
 
+	static constexpr uint32_t kMtuMin = 68;  // RFC 791: every link carries that
+
+	uint32_t mtu_inside() const { return mtu_[static_cast<int>(Side::inside)]; }
+	uint32_t mtu_outside() const { return mtu_[static_cast<int>(Side::outside)]; }
 	void set_time(uint64_t now_ns)
 	{
 		now_ns_ = std::max(now_ns_, now_ns);
@@ -123,6 +129,7 @@ private:
 	UnsolicitedSyns syns_;
 	DatagramIds ids_;
 	Rate session_rate_;
+	uint32_t mtu_[2] = {};  // by Side
 	size_t bytes_;
 	uint64_t now_ns_ = 0;
 	Ticks now_ = 0;

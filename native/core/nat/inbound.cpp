@@ -132,7 +132,7 @@ Verdict Engine::send_in(Packet &packet, Headers &h, uint32_t number)
 			replies_.answer(packet, h, Side::outside, ttl_exceeded(session.public_be), nullptr, now_ns_);
 			return drop(VX_DROP_ttl_expired);
 		}
-		if (!pass_mtu(packet, h, Side::inside, too_big(session.public_be, config_.mtu_inside), nullptr,
+		if (!pass_mtu(packet, h, Side::inside, too_big(session.public_be, mtu_inside()), nullptr,
 			      verdict))
 			return verdict;
 		const uint16_t before = load<uint16_t>(h.ip + 8);

@@ -52,7 +52,7 @@ Verdict Engine::open_from_inside(Packet &packet, Headers &h, uint64_t hash)
 		return refuse_inside(packet, h, VX_DROP_session_table_full);
 	Subscriber &subscriber = subscribers_[number];
 	if (Verdict verdict; !to_pool && !pass_mtu(packet, h, Side::outside,
-						   too_big(our_address(packet.realm, &subscriber), config_.mtu_outside),
+						   too_big(our_address(packet.realm, &subscriber), mtu_outside()),
 						   &subscriber, verdict)) {
 		subscribers_.release_if_idle(number);
 		return verdict;
@@ -90,12 +90,13 @@ Verdict Engine::refuse_inside(const Packet &packet, const Headers &h, vx_drop re
 Verdict Engine::send_out(Packet &packet, Headers &h, uint32_t number)
 {
 	Session &session = sessions_[number];
-	Verdict verdict{.action = Action::forward, .to = Side::outside, .subscriber = session.subscriber};
+	Verdict verdict{.action = Action::forward, .to = Side::outside, .subscriber = session.subscriber,
+			.sender = session.subscriber};
 	const bool to_pool = session.flags & kSessionToPool;
-	if (!to_pool && h.length > config_.mtu_outside) [[unlikely]] {
+	if (!to_pool && h.length > mtu_outside()) [[unlikely]] {
 		Subscriber &subscriber = subscribers_[session.subscriber];
 		if (!pass_mtu(packet, h, Side::outside,
-			      too_big(our_address(packet.realm, &subscriber), config_.mtu_outside), &subscriber,
+			      too_big(our_address(packet.realm, &subscriber), mtu_outside()), &subscriber,
 			      verdict))
 			return verdict;
 	}
@@ -123,7 +124,9 @@ Verdict Engine::send_out(Packet &packet, Headers &h, uint32_t number)
 		return verdict;
 	h.source_be = session.public_be;
 	h.source_port_be = session.public_port_be;
-	return hairpin(packet, h);
+	verdict = hairpin(packet, h);
+	verdict.sender = session.subscriber;
+	return verdict;
 }
 
 // The second half: from here on the packet is like one from outside, but that its TTL has been seen to.
@@ -141,10 +144,10 @@ Verdict Engine::send_untranslated(Packet &packet, Headers &h)
 	Subscriber *subscriber = number == kNone ? nullptr : &subscribers_[number];
 	if (subscriber)
 		subscriber->heard = true;
-	if (!pass_mtu(packet, h, Side::outside, too_big(our_address(packet.realm, subscriber), config_.mtu_outside),
+	if (!pass_mtu(packet, h, Side::outside, too_big(our_address(packet.realm, subscriber), mtu_outside()),
 		      subscriber, verdict))
 		return verdict;
-	verdict.subscriber = number;
+	verdict.subscriber = verdict.sender = number;
 	const uint16_t before = load<uint16_t>(h.ip + 8);
 	h.ip[8]--;
 	apply(h.ip + 10, delta_of_word(before, load<uint16_t>(h.ip + 8)));

@@ -43,6 +43,9 @@ struct Verdict {
 	uint8_t worker = 0;
 	uint32_t fragment_mtu = 0;     // not 0: too long for the way out, DF clear; to be sent in pieces of this size
 	uint32_t subscriber = kNone;   // whose packet it is; Engine::subscriber() tells more
+	// Who sent it, when that is a subscriber of this engine: its tunnel is the one this packet came by, whatever
+	// becomes of it. By hairpin it is not who the packet goes to.
+	uint32_t sender = kNone;
 };
 
 inline Verdict drop(vx_drop reason)
