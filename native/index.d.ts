@@ -39,6 +39,52 @@ export interface DatapathPlan {
     /** Of SCHED_FIFO, 1 to 99; 0: scheduled as everybody. */
     priority: number;
   };
+  /** null: none. Not in the datapath xdp. */
+  sourceNat: SourceNatPlan | null;
+}
+
+/** nat.source of the configuration. Addresses are IPv4, 4 bytes in network order; `vni`: null with plain Ethernet inside. */
+export interface SourceNatPlan {
+  pools: {
+    /** One after the other. */
+    addresses: Uint8Array;
+    firstPort: number;
+    lastPort: number;
+    /** Ranges of VNIs as in `vnis` above; null: any. */
+    vnis: Uint32Array | null;
+  }[];
+  /** `protocol`: 6 or 17. */
+  forwards: {
+    address: Uint8Array;
+    port: number;
+    protocol: number;
+    vni: number | null;
+    inside: Uint8Array;
+    insidePort: number;
+  }[];
+  gateways: { vni: number | null; address: Uint8Array }[];
+  /** Destinations left untranslated. */
+  exclude: { address: Uint8Array; length: number }[];
+  /** Ports; a power of two. */
+  blockSize: number;
+  blocksPerSubscriber: number;
+  mapping: "endpoint-independent" | "address-and-port-dependent";
+  filtering: "endpoint-independent" | "address-dependent" | "address-and-port-dependent";
+  /** A subscriber whose address is full is refused, instead of given another one. */
+  paired: boolean;
+  sessionsPerSubscriber: number;
+  newSessionsPerSecond: number;
+  /** Of all workers together, and what each may have of them. */
+  maxSessions: number;
+  sessionsPerWorker: number;
+  hairpin: boolean;
+  icmpInside: boolean;
+  icmpOutside: boolean;
+  midstream: "create" | "drop";
+  /** Bytes; 0: off. */
+  mssClamp: number;
+  /** Seconds. */
+  timeouts: { tcpEstablished: number; tcpTransitory: number; udp: number; icmp: number; portHold: number };
 }
 
 /** Sorted, without duplicates, ready for the kernel. */
@@ -151,6 +197,8 @@ export interface InterfaceFacts {
 export function xdpFeatures(name: string): number | null;
 /** null: no such interface. */
 export function interfaceFacts(name: string): InterfaceFacts | null;
+/** Its addresses, in the kernel's order, IPv4 before IPv6; up or down. */
+export function interfaceAddresses(name: string): string[];
 /** null: no interface has that index any more. */
 export function interfaceName(ifindex: number): string | null;
 /** Makes the directory exist on a bpffs. Returns its mount point where it is one that we mounted, now or in an earlier run,

@@ -1,5 +1,9 @@
 // The module: what native/index.d.ts declares. Loaded by Node on its main thread; no state of its own.
+#include <arpa/inet.h>
+#include <ifaddrs.h>
 #include <napi.h>
+
+#include <memory>
 
 #include "../io/interface.h"
 #include "../io/process.h"
@@ -27,6 +31,29 @@ Napi::Value interface_facts(const Napi::CallbackInfo &info)
 	out["driver"] = facts->driver;
 	out["carrier"] = facts->carrier;
 	out["rxQueues"] = facts->rx_queues;
+	return out;
+}
+
+Napi::Value interface_addresses(const Napi::CallbackInfo &info)
+{
+	const std::string name = info[0].ToString().Utf8Value();
+	auto out = Napi::Array::New(info.Env());
+	ifaddrs *first = nullptr;
+
+	if (getifaddrs(&first))
+		return out;
+	std::unique_ptr<ifaddrs, decltype(&freeifaddrs)> all(first, freeifaddrs);
+	for (const ifaddrs *one = first; one; one = one->ifa_next) {
+		char text[INET6_ADDRSTRLEN];
+		const int family = one->ifa_addr ? one->ifa_addr->sa_family : AF_UNSPEC;
+
+		if (name != one->ifa_name || (family != AF_INET && family != AF_INET6))
+			continue;
+		const void *address =
+			family == AF_INET ? static_cast<const void *>(&reinterpret_cast<sockaddr_in *>(one->ifa_addr)->sin_addr)
+					  : &reinterpret_cast<sockaddr_in6 *>(one->ifa_addr)->sin6_addr;
+		out[out.Length()] = inet_ntop(family, address, text, sizeof(text));
+	}
 	return out;
 }
 
@@ -89,6 +116,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports)
 {
 	exports["Gateway"] = vx::GatewayObject::define(env);
 	exports["interfaceFacts"] = Napi::Function::New(env, interface_facts);
+	exports["interfaceAddresses"] = Napi::Function::New(env, interface_addresses);
 	exports["interfaceName"] = Napi::Function::New(env, interface_name);
 	exports["xdpFeatures"] = Napi::Function::New(env, xdp_features);
 	exports["ensureBpffs"] = Napi::Function::New(env, ensure_bpffs);

@@ -9,6 +9,7 @@
 
 #include "../io/interface.h"
 #include "marshal.h"
+#include "source_nat.h"
 
 namespace vx {
 namespace {
@@ -45,6 +46,8 @@ DatapathPlan to_datapath_plan(const Napi::Object &plan)
 	out.clear_dont_fragment = flag("clearDontFragment");
 	out.forward_ipv6 = flag("forwardIpv6");
 	out.decrement_ttl = flag("decrementTtl");
+	if (given("sourceNat"))
+		out.source_nat = to_source_nat(plan.Get("sourceNat").As<Napi::Object>());
 	return out;
 }
 

@@ -183,6 +183,8 @@ export async function putRule(
   let added = false;
   const path = await runtime.change(
     (plan) => {
+      if (plan.datapath.sourceNat !== null)
+        throw new VxpipeError("NAT_RULES_ONE_WAY", "there is source NAT: replies would not be translated back");
       const rules = addRule(plan.rules, rule);
       added = rules !== plan.rules;
       return { ...plan, rules };

@@ -15,7 +15,7 @@ const all: readonly DatapathAdvice["others"][number][] = [
   { name: "xdp", where: "both interfaces have native XDP and the outside one takes redirected frames" },
   {
     name: "afxdp",
-    where: "XDP cannot redirect: workers send, on CPUs of their own, fed by AF_XDP sockets",
+    where: "XDP cannot redirect, or there is source NAT: workers send, on CPUs of their own, fed by AF_XDP sockets",
   },
   {
     name: "ringbuf",

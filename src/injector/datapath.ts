@@ -39,8 +39,9 @@ export interface Choice {
   why: string;
 }
 
-export function chooseDatapath(configured: Mode | "auto", evidence: Evidence): Choice {
-  const against = againstXdp(evidence);
+/** `sourceNat`: sessions are the workers', so that they send everything. */
+export function chooseDatapath(configured: Mode | "auto", evidence: Evidence, sourceNat = false): Choice {
+  const against = sourceNat ? [natAgainstXdp] : againstXdp(evidence);
   const noSockets = reasonAgainst(evidence.sockets);
   const mode =
     configured !== "auto" ? configured : against.length === 0 ? "xdp" : noSockets === null ? "afxdp" : "ringbuf";
@@ -50,9 +51,11 @@ export function chooseDatapath(configured: Mode | "auto", evidence: Evidence): C
   const insideAttach = attachOf(evidence.insideNative);
   const outsideAttach = attachOf(evidence.outsideNative);
   const generic = insideAttach === "generic" || outsideAttach === "generic";
-  const best = !generic && (configured !== "auto" || mode === "xdp");
-  return { configured, mode, insideAttach, outsideAttach, best, why: whyOf(configured, mode, evidence) };
+  const best = !generic && (configured !== "auto" || mode === (sourceNat ? "afxdp" : "xdp"));
+  return { configured, mode, insideAttach, outsideAttach, best, why: whyOf(configured, mode, evidence, sourceNat) };
 }
+
+const natAgainstXdp = "source NAT is the workers'";
 
 function againstXdp({ insideNative, outsideNative, redirect }: Evidence): string[] {
   return [...new Set([insideNative, outsideNative, redirect].flatMap((ability) => reasonAgainst(ability) ?? []))];
@@ -62,8 +65,7 @@ function reasonAgainst(ability: Ability | null): string | null {
   return ability?.able === false ? ability.why : null;
 }
 
-function whyOf(configured: Mode | "auto", mode: Mode, evidence: Evidence): string {
-  const against = againstXdp(evidence);
+function whyOf(configured: Mode | "auto", mode: Mode, evidence: Evidence, sourceNat: boolean): string {
   if (configured === "auto" && mode === "xdp") {
     const seen = evidence.redirect?.able === true ? `: ${evidence.redirect.why}` : "";
     return `XDP redirects, and a packet stays on the CPU that received it${seen}`;
@@ -72,7 +74,8 @@ function whyOf(configured: Mode | "auto", mode: Mode, evidence: Evidence): strin
   if (configured !== "auto") return [`the configuration says so`, ...native].join("; ");
   const sockets = mode === "ringbuf" ? (reasonAgainst(evidence.sockets) ?? "") : "";
   const fed = mode === "afxdp" ? "fed by AF_XDP sockets" : `fed by ring buffers, for ${sockets}`;
-  return `workers send, ${fed}; XDP cannot: ${against.join("; ")}`;
+  if (sourceNat) return [`workers send, ${fed}; ${natAgainstXdp}`, ...native].join("; ");
+  return `workers send, ${fed}; XDP cannot: ${againstXdp(evidence).join("; ")}`;
 }
 
 /** Whether another attempt would be the same. */

@@ -2,11 +2,12 @@
 // runtime.ts, one list of actions at a time, on the main thread.
 import { rmdirSync } from "node:fs";
 import { join } from "node:path";
-import type { Attached, Gateway } from "xdp-socket";
+import type { Attached, DatapathPlan, Gateway } from "xdp-socket";
 import { readHostCpus, readInterfaceCpus } from "../injector/cpu-facts.js";
 import { placeWorkers, type WorkerPlaces } from "../injector/placement.js";
 import { chooseDatapath, nothingKnown, type Ability, type Choice, type Mode } from "../injector/datapath.js";
 import type { Allowlist, Delta } from "./allowlist/edit.js";
+import { isMappedIpv4, parseAddress } from "./config/formats.js";
 import { VxpipeError } from "./errors.js";
 import type { Watched } from "./interface-watch.js";
 import { fromNative, type Native } from "./native.js";
@@ -14,6 +15,7 @@ import { slotsBytes } from "./observe.js";
 import type { Placement } from "./statistics.js";
 import type { Action, Datapath } from "./plan.js";
 import { compileRules } from "./rules.js";
+import { mssOf, refuseInsideAddresses, sessionsPerWorker, tunnelAddress } from "./source-nat.js";
 
 /** That the outside interface was tried, and takes no redirected frames. */
 export class RedirectRefused extends Error {
@@ -94,6 +96,7 @@ export class Applier {
     this.native.ensureBpffs(pinDirectory);
     const gateway = new this.native.Gateway({
       ...rest,
+      ...this.sourceNat(datapath, places.cpus.length),
       datapath: mode,
       insideAttach,
       outsideAttach,
@@ -143,6 +146,26 @@ export class Applier {
       // The tables have room for so many edits; then larger ones take their place.
       await this.setAllowlist(allowlist);
     }
+  }
+
+  /** Source NAT with what only the host can tell of it: our end of the tunnels, what fits into them, shares. */
+  private sourceNat(
+    { inside, sourceNat, ...datapath }: Datapath,
+    workers: number,
+  ): Pick<DatapathPlan, "sourceNat" | "local" | "decrementTtl"> {
+    const { local, decrementTtl } = datapath;
+    if (sourceNat === null) return { sourceNat, local, decrementTtl };
+    const addresses = this.native.interfaceAddresses(inside);
+    refuseInsideAddresses(sourceNat, inside, addresses);
+    const vxlan = datapath.encapsulation === "vxlan";
+    const ours = vxlan ? (local ?? parseAddress(tunnelAddress(inside, addresses))) : null;
+    const tunnel = ours === null ? null : isMappedIpv4(ours) ? "ipv4" : "ipv6";
+    const mtu = this.native.interfaceFacts(inside)?.mtu ?? 0;
+    const { maxSessions, sessionsPerSubscriber } = sourceNat;
+    const share = sessionsPerWorker(maxSessions, workers, sessionsPerSubscriber);
+    const mssClamp = mssOf(sourceNat.mssClamp, mtu, tunnel);
+    // What translates and does not count down may carry packets in circles for ever.
+    return { local: ours, decrementTtl: true, sourceNat: { ...sourceNat, mssClamp, sessionsPerWorker: share } };
   }
 
   private ifindexes(inside: string, outside: string): [number, number] {

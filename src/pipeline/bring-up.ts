@@ -8,15 +8,16 @@ import { plan, type Plan } from "./plan.js";
 
 /** What was learned stays known: nothing is tried twice. */
 export async function bringUp(applier: Applier, wanted: Plan, known: Evidence): Promise<Evidence> {
+  const nat = wanted.datapath.sourceNat !== null;
   let evidence = known;
   for (;;) {
-    const choice = chooseDatapath(wanted.datapath.datapath, evidence);
+    const choice = chooseDatapath(wanted.datapath.datapath, evidence, nat);
     try {
       for (const action of plan(null, wanted, choice)) await applier.apply(action);
       return { ...evidence, redirect: applier.tried ?? evidence.redirect };
     } catch (error) {
       evidence = learn(evidence, error, wanted) ?? fail(error);
-      if (sameChoice(choice, chooseDatapath(wanted.datapath.datapath, evidence))) throw error;
+      if (sameChoice(choice, chooseDatapath(wanted.datapath.datapath, evidence, nat))) throw error;
       await applier.leave();
     }
   }

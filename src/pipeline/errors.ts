@@ -31,6 +31,10 @@ const kinds = {
     exit: exit.usage,
     hint: "Give IPv4 or IPv6 addresses or prefixes, such as 192.0.2.7 or 2001:db8::/32.",
   },
+  ADDRESS_MISSING: {
+    exit: exit.failed,
+    hint: "Give the interface an address (ip address add), or name the tunnels' in inside.vxlan.local.",
+  },
   ADDRESS_NOT_LISTED: { exit: exit.notFound, hint: "See what is listed: vxpipe allowlist list." },
   ATTACH_FAILED: { exit: exit.failed, hint: "The kernel refused to attach; the detail is the kernel's own." },
   BPFFS_FAILED: {
@@ -88,8 +92,16 @@ const kinds = {
   },
   OUTPUT_UNWRITABLE: { exit: exit.failed, hint: "Check the path, its permissions and the space left." },
   PIN_FAILED: { exit: exit.failed, hint: "Check that state.bpffs is a bpffs this process may write." },
+  POOL_ADDRESS_INSIDE: {
+    exit: exit.failed,
+    hint: "Take it out of nat.source.pools, or off the inside interface: pool addresses are outside.",
+  },
   PRIVILEGES_FAILED: { exit: exit.failed, hint: "The kernel refused; the detail is the kernel's own." },
   REQUEST_INVALID: { exit: exit.usage, hint: "See vxpipe --help." },
+  NAT_RULES_ONE_WAY: {
+    exit: exit.failed,
+    hint: "Without nat.source in the configuration there can be static rules; with it, nat.source.forwards.",
+  },
   RULE_EXISTS: { exit: exit.failed, hint: "Remove the other rule first: vxpipe nat rule remove." },
   RULE_INVALID: { exit: exit.usage, hint: "Give --protocol udp, tcp or any, --port 1 to 65535 and --to ADDRESS:PORT." },
   RULE_NOT_FOUND: { exit: exit.notFound, hint: "See the rules: vxpipe nat rule list." },

@@ -7,6 +7,7 @@ export type Level = "debug" | "info" | "warn" | "error";
 /** Every event there is: its level, and when it happens. */
 export const eventKinds = {
   allowlist_warning: ["warn", "An allowlist was loaded and has something questionable in it."],
+  config_warning: ["warn", "The configuration is valid, and has something in it that is probably not meant."],
   datapath_chosen: ["info", "`datapath: auto` took the best datapath; by what it knows that."],
   datapath_degraded: ["warn", "The datapath, or how it is attached, is less than the best; why."],
   drop_sample: ["debug", "A packet was dropped: why, its headers and first bytes. Only while somebody watches."],

@@ -6,7 +6,7 @@ import { Applier } from "./apply.js";
 import { problemLine, VxpipeError } from "./errors.js";
 import type { EventLog } from "./events.js";
 import { readLastRun, writeLastRun } from "./last-run.js";
-import { loadPlan } from "./load-config.js";
+import { loadPlan, type Warn } from "./load-config.js";
 import { loadNative, type Native } from "./native.js";
 import { ledgerFaults, slotsBytes } from "./observe.js";
 import type { Plan } from "./plan.js";
@@ -53,7 +53,7 @@ export class Lifecycle {
 
   static async start(around: Surroundings): Promise<Lifecycle> {
     const loader = new AllowlistLoader();
-    const warn = (message: string): void => around.events.emit("allowlist_warning", message);
+    const warn: Warn = (message, event) => around.events.emit(event, message);
     const plan = await loadPlan(around.file, loader, warn);
     around.setLogLevel(plan.logLevel);
     const native = await loadNative();
@@ -129,7 +129,7 @@ export class Lifecycle {
     const { events, file } = this.around;
     let coming: Coming = { actions: [], restart: [], dropped: [] };
     try {
-      const warn = (message: string): void => events.emit("allowlist_warning", message);
+      const warn: Warn = (message, event) => events.emit(event, message);
       const wanted = await loadPlan(file, this.loader, warn);
       await this.runtime.reload(wanted, (plan) => {
         coming = plan;

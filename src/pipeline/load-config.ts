@@ -4,7 +4,7 @@ import { fromCompiled, nothingAllowed, type Allowlist } from "./allowlist/edit.j
 import type { AllowlistLoader } from "./allowlist/load.js";
 import { checkConfig, type Checked } from "./config/check.js";
 import type { Config } from "./config/config.js";
-import { systemReason, VxpipeError } from "./errors.js";
+import { problemLine, systemReason, VxpipeError } from "./errors.js";
 import { planOf, type Plan } from "./plan.js";
 import { readBounded } from "./read-file.js";
 
@@ -19,25 +19,25 @@ export async function readConfig(file: string): Promise<Checked> {
   }
 }
 
-export async function loadPlan(file: string, loader: AllowlistLoader, warn: (message: string) => void): Promise<Plan> {
-  const { config, problems } = await readConfig(file);
+/** `event`: under which name the daemon tells it. */
+export type Warn = (message: string, event: "allowlist_warning" | "config_warning") => void;
+
+export async function loadPlan(file: string, loader: AllowlistLoader, warn: Warn): Promise<Plan> {
+  const { config, problems, warnings } = await readConfig(file);
   if (config === null) {
     const count = problems.length;
     throw new VxpipeError("CONFIG_INVALID", `${file}: ${count} ${count === 1 ? "error" : "errors"}`, { problems });
   }
+  for (const warning of warnings) warn(problemLine(warning), "config_warning");
   return planOf(config, await loadAllowlist(config, loader, warn));
 }
 
 /** null: there is no allowlist section, every address is allowed. */
-export async function loadAllowlist(
-  config: Config,
-  loader: AllowlistLoader,
-  warn: (message: string) => void,
-): Promise<Allowlist | null> {
+export async function loadAllowlist(config: Config, loader: AllowlistLoader, warn: Warn): Promise<Allowlist | null> {
   if (config.allowlist === undefined) return null;
   const file = config.allowlist.file;
   if (file === undefined) return nothingAllowed;
   const compiled = await loader.fromFile(file);
-  for (const warning of compiled.warnings) warn(`${file}: ${warning}`);
+  for (const warning of compiled.warnings) warn(`${file}: ${warning}`, "allowlist_warning");
   return fromCompiled(compiled);
 }

@@ -7,17 +7,27 @@ import { chooseDatapath, nothingKnown, type Choice, type Mode } from "../injecto
 import type { Allowlist, Delta } from "./allowlist/edit.js";
 import { sameTables } from "./allowlist/table.js";
 import type { AllowlistMatch, Config, StaticRule } from "./config/config.js";
-import { parseAddress, parseMac, parsePrefix, parseVniRange } from "./config/formats.js";
+import { parseAddress, parseMac, parsePrefix, vniRanges } from "./config/formats.js";
+import { sourceNatOf, type SourceNatWanted } from "./source-nat.js";
 
 /** What the packet path is made with once and for all: a change needs a restart. */
 export interface Datapath extends Omit<
   DatapathPlan,
-  "insideIfindex" | "outsideIfindex" | "pinDirectory" | "workers" | "datapath" | "insideAttach" | "outsideAttach"
+  | "insideIfindex"
+  | "outsideIfindex"
+  | "pinDirectory"
+  | "workers"
+  | "datapath"
+  | "insideAttach"
+  | "outsideAttach"
+  | "sourceNat"
 > {
   datapath: Mode | "auto";
   inside: string;
   outside: string;
   bpffs: string;
+  /** null: none. */
+  sourceNat: SourceNatWanted | null;
   workers: { count: number | "auto"; cpus: readonly number[] | "auto"; batch: number; busy: boolean; priority: number };
 }
 
@@ -27,6 +37,8 @@ export interface Plan {
   allowlist: Allowlist | null;
   match: AllowlistMatch;
   rules: readonly StaticRule[];
+  /** Where grants of port blocks are recorded; null: nowhere but in memory. */
+  recordsFile: string | null;
   control: { listen: string; socket: string };
   stateDirectory: string;
   logLevel: string;
@@ -50,7 +62,7 @@ export type Action =
 const matches = { source: 1, destination: 2, either: 3 } as const;
 
 export function planOf(config: Config, allowlist: Allowlist | null): Plan {
-  const { inside, outside, workers, packet } = config;
+  const { inside, outside, workers, packet, nat } = config;
   const vxlan = inside.vxlan;
   const match = config.allowlist?.match ?? "either";
   return {
@@ -69,6 +81,7 @@ export function planOf(config: Config, allowlist: Allowlist | null): Plan {
       clearDontFragment: packet.clearDontFragment,
       forwardIpv6: packet.ipv6 === "forward",
       decrementTtl: packet.decrementTtl,
+      sourceNat: nat.source === undefined ? null : sourceNatOf(nat.source),
       workers: {
         count: workers.count,
         cpus: workers.cpus,
@@ -79,25 +92,12 @@ export function planOf(config: Config, allowlist: Allowlist | null): Plan {
     },
     allowlist,
     match,
-    rules: config.nat.destination,
+    rules: nat.destination,
+    recordsFile: nat.source?.records.file ?? null,
     control: config.control,
     stateDirectory: config.state.directory,
     logLevel: config.log.level,
   };
-}
-
-/** Ranges of VNIs, sorted and joined where they touch. */
-export function vniRanges(vnis: readonly (number | string)[]): Uint32Array {
-  const ranges = vnis
-    .map((vni): [number, number] => (typeof vni === "number" ? [vni, vni] : (parseVniRange(vni) ?? [0, 0])))
-    .sort((a, b) => a[0] - b[0]);
-  const joined: [number, number][] = [];
-  for (const [from, to] of ranges) {
-    const last = joined.at(-1);
-    if (last !== undefined && from <= last[1] + 1) last[1] = Math.max(last[1], to);
-    else joined.push([from, to]);
-  }
-  return Uint32Array.from(joined.flat());
 }
 
 function peerRecords(prefixes: readonly string[]): Uint8Array {
@@ -116,7 +116,7 @@ function peerRecords(prefixes: readonly string[]): Uint8Array {
 export function plan(
   old: Plan | null,
   wanted: Plan,
-  choice: Choice = chooseDatapath(wanted.datapath.datapath, nothingKnown),
+  choice: Choice = chooseDatapath(wanted.datapath.datapath, nothingKnown, wanted.datapath.sourceNat !== null),
 ): Action[] {
   if (old === null) {
     const trial: Action[] = choice.configured === "auto" && choice.mode === "xdp" ? [{ do: "tryOutside" }] : [];
@@ -255,6 +255,7 @@ const keyOf: Record<keyof Datapath, string> = {
   clearDontFragment: "packet.clearDontFragment",
   forwardIpv6: "packet.ipv6",
   decrementTtl: "packet.decrementTtl",
+  sourceNat: "nat.source",
   workers: "workers",
 };
 
@@ -270,6 +271,7 @@ function restartKeys(old: Plan, wanted: Plan): string[] {
     .map((field) => keyOf[field]);
   if (old.control.listen !== wanted.control.listen) keys.push("control.listen");
   if (old.control.socket !== wanted.control.socket) keys.push("control.socket");
+  if (old.recordsFile !== wanted.recordsFile) keys.push("nat.source.records.file");
   if (old.stateDirectory !== wanted.stateDirectory) keys.push("state.directory");
   return keys;
 }

@@ -93,7 +93,8 @@ export class Runtime {
   }
 
   private tellChoice(): void {
-    const choice = chooseDatapath(this.plan.datapath.datapath, this.evidence);
+    const { datapath, sourceNat } = this.plan.datapath;
+    const choice = chooseDatapath(datapath, this.evidence, sourceNat !== null);
     this.applier.placement = { ...this.applier.placement, choice };
     const { configured, mode, best, why, insideAttach, outsideAttach } = choice;
     const fields = { mode, insideAttach, outsideAttach };

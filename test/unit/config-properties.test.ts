@@ -4,9 +4,9 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import fc from "fast-check";
 import { checkConfig } from "../../src/pipeline/config/check.js";
-import { parsePrefix } from "../../src/pipeline/config/formats.js";
+import { parsePrefix, vniRanges } from "../../src/pipeline/config/formats.js";
 import { problemLine } from "../../src/pipeline/errors.js";
-import { planOf, vniRanges } from "../../src/pipeline/plan.js";
+import { planOf } from "../../src/pipeline/plan.js";
 
 const root = new URL("../../../", import.meta.url).pathname;
 const example = readFileSync(`${root}config/example.yaml`, "utf8");

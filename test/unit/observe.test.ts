@@ -5,6 +5,7 @@ import { test } from "node:test";
 import {
   counters,
   drops,
+  natCounters,
   vxConstant,
   vxCounters,
   vxDirection,
@@ -151,6 +152,6 @@ test("the generated ABI has every counter and reason of the contract", () => {
   const names = [...header.matchAll(/\bX\((\w+), "/g)].map((match) => match[1]);
   assert.deepEqual(
     names,
-    [...counters, ...drops].map(({ name }) => name),
+    [...counters, ...natCounters, ...drops].map(({ name }) => name),
   );
 });

@@ -162,6 +162,7 @@ export function simulate(prepare: (gateway: SimulatedGateway) => void = () => un
       const ifindex = name === "in0" ? 2 : 3;
       return { ifindex, mac: "02:00:00:00:00:01", mtu: 1500, driver: "simulated", carrier: true, rxQueues: 1 };
     },
+    interfaceAddresses: (name: string) => (name === "in0" ? ["fe80::1", "192.0.2.1"] : []),
     interfaceName: (ifindex: number) => (ifindex === 2 ? "in0" : ifindex === 3 ? "out0" : null),
     ensureBpffs: () => "",
     releaseBpffs: () => undefined,

@@ -36,6 +36,11 @@ export async function replay(options: ReplayOptions, format: Format): Promise<vo
   if (options.stats === options.out) throw new VxpipeError("USAGE", "--out and --stats name the same file");
   const loader = new AllowlistLoader();
   const plan = await loadPlan(options.config, loader, (warning) => note(format, warning)).finally(() => loader.close());
+  if (plan.datapath.sourceNat !== null)
+    throw new VxpipeError(
+      "USAGE",
+      "replay does no source NAT in this version: take nat.source out of the configuration",
+    );
   const { counters, seconds } = await runCapture(plan, options.in, options.out);
   if (counters.byteLength !== slotsBytes)
     throw new VxpipeError("ABI_MISMATCH", "the packet path and the control plane were built from different sources");

@@ -6,6 +6,7 @@ import { Ajv } from "ajv";
 import type { Problem } from "../errors.js";
 import type { Config, StaticRule } from "./config.js";
 import { readDocument, type ConfigDocument, type Json } from "./document.js";
+import { checkSourceNat, type Found } from "./check-source-nat.js";
 import { formats } from "./formats.js";
 import { dotted, schemaProblems } from "./messages.js";
 import { schema } from "./schema.js";
@@ -14,6 +15,8 @@ export interface Checked {
   /** null: there are problems. */
   config: Config | null;
   problems: Problem[];
+  /** What is legal and probably not meant. */
+  warnings: Problem[];
 }
 
 const validate = makeValidator();
@@ -30,7 +33,7 @@ function makeValidator(): ReturnType<Ajv["compile"]> {
 /** `file` names the text in messages; paths in it are relative to its directory. */
 export function checkConfig(bytes: Uint8Array, file: string): Checked {
   const { document, problems } = readDocument(bytes, file);
-  if (document === null) return { config: null, problems };
+  if (document === null) return { config: null, problems, warnings: [] };
   const value = fillSections(document.value, schema);
   const bad = new Set<string>();
   if (!validate(value)) {
@@ -40,11 +43,14 @@ export function checkConfig(bytes: Uint8Array, file: string): Checked {
     }
   }
   const directory = dirname(resolve(file));
-  problems.push(...semanticProblems(value, document, bad, directory));
-  if (problems.length > 0) return { config: null, problems: inOrder(problems) };
+  const { problems: more, warnings } = semanticProblems(value, document, bad, directory);
+  problems.push(...more);
+  if (problems.length > 0) return { config: null, problems: inOrder(problems), warnings: inOrder(warnings) };
   const config = value as unknown as Config;
   if (config.allowlist?.file !== undefined) config.allowlist.file = resolve(directory, config.allowlist.file);
-  return { config, problems };
+  const records = config.nat.source?.records;
+  if (typeof records?.file === "string") records.file = resolve(directory, records.file);
+  return { config, problems, warnings: inOrder(warnings) };
 }
 
 function inOrder(problems: Problem[]): Problem[] {
@@ -66,7 +72,7 @@ function fillSections(value: Json, node: object): Json {
 }
 
 /** What a schema cannot say: how values fit each other and this host's files. Skips what is already wrong. */
-function semanticProblems(value: Json, document: ConfigDocument, bad: Set<string>, directory: string): Problem[] {
+function semanticProblems(value: Json, document: ConfigDocument, bad: Set<string>, directory: string): Found {
   const get = (pointer: string): Json | undefined => {
     if (bad.has(pointer)) return undefined;
     let node: Json | undefined = value;
@@ -93,7 +99,12 @@ function semanticProblems(value: Json, document: ConfigDocument, bad: Set<string
   }
   const rules = get("/nat/destination");
   if (Array.isArray(rules)) problems.push(...ruleProblems(rules, document, bad));
-  return problems;
+  const found = checkSourceNat({
+    get,
+    problem: (pointer, message) => document.problem(pointer, "value", message),
+    line: (pointer) => document.line(pointer),
+  });
+  return { problems: [...problems, ...found.problems], warnings: found.warnings };
 }
 
 function unreadable(path: string): string | null {

@@ -30,11 +30,54 @@ export interface Config {
   };
   /** Absent: every address is allowed. File absent: none is. The path is absolute here. */
   allowlist?: { file?: string; match: AllowlistMatch };
-  nat: { destination: StaticRule[] };
+  nat: {
+    destination: StaticRule[];
+    /** Absent: no source NAT. */
+    source?: SourceNat;
+  };
   packet: { clearDontFragment: boolean; truncated: "drop"; ipv6: "drop" | "forward"; decrementTtl: boolean };
   control: { listen: string; socket: string };
   log: { level: string };
   state: { directory: string; bpffs: string };
+}
+
+export interface Pool {
+  /** "203.0.113.1", "203.0.113.0/28", "203.0.113.1-203.0.113.10" */
+  addresses: string[];
+  /** "1024-65535" */
+  ports: string;
+  vnis: "any" | (number | string)[];
+  allowPrivate: boolean;
+}
+
+export interface Forward {
+  /** "203.0.113.1:8080" */
+  outside: string;
+  protocol: "udp" | "tcp" | "any";
+  inside: string;
+  /** Absent with plain Ethernet inside. */
+  vni?: number;
+}
+
+export interface SourceNat {
+  pools: Pool[];
+  mapping: "endpoint-independent" | "address-and-port-dependent";
+  filtering: "endpoint-independent" | "address-dependent" | "address-and-port-dependent";
+  pooling: "paired" | "paired-else-any";
+  blocks: { size: number; perSubscriber: number };
+  limits: { sessionsPerSubscriber: number; newSessionsPerSecond: number };
+  maxSessions: number;
+  hairpin: boolean;
+  exclude: string[];
+  forwards: Forward[];
+  gateways: { vni?: number; address: string }[];
+  mssClamp: "off" | "auto" | number;
+  icmpErrors: { inside: boolean; outside: boolean };
+  tcpMidstream: "create" | "drop";
+  /** Seconds. */
+  timeouts: { tcpEstablished: number; tcpTransitory: number; udp: number; icmp: number; portHold: number };
+  /** The path is absolute here. */
+  records: { file: string | null; sessions: false; netflow: null; ipfix: null };
 }
 
 export type AllowlistMatch = "source" | "destination" | "either";

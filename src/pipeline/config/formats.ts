@@ -66,6 +66,56 @@ export function parseVniRange(text: string): [from: number, to: number] | null {
   return match === null ? null : [Number(match[1]), Number(match[2])];
 }
 
+/** Ranges of VNIs, sorted and joined where they touch. */
+export function vniRanges(vnis: readonly (number | string)[]): Uint32Array {
+  const ranges = vnis
+    .map((vni): [number, number] => (typeof vni === "number" ? [vni, vni] : (parseVniRange(vni) ?? [0, 0])))
+    .sort((a, b) => a[0] - b[0]);
+  const joined: [number, number][] = [];
+  for (const [from, to] of ranges) {
+    const last = joined.at(-1);
+    if (last !== undefined && from <= last[1] + 1) last[1] = Math.max(last[1], to);
+    else joined.push([from, to]);
+  }
+  return Uint32Array.from(joined.flat());
+}
+
+/** An IPv4 address as a number; null: it is none. */
+export function parseIpv4(text: string): number | null {
+  if (text.includes(":")) return null;
+  const address = parseAddress(text);
+  return address === null ? null : new DataView(address.buffer).getUint32(12);
+}
+
+export function formatIpv4(address: number): string {
+  return [24, 16, 8, 0].map((shift) => (address >>> shift) & 255).join(".");
+}
+
+export interface Range {
+  first: number;
+  last: number;
+}
+
+/** IPv4: an address, a prefix, or `203.0.113.1-203.0.113.10`, ends included. */
+export function parseAddressRange(text: string): Range | null {
+  const dash = text.indexOf("-");
+  if (dash >= 0) {
+    const first = parseIpv4(text.slice(0, dash).trim());
+    const last = parseIpv4(text.slice(dash + 1).trim());
+    return first === null || last === null ? null : { first, last };
+  }
+  const prefix = text.includes(":") ? null : parsePrefix(text);
+  if (prefix === null) return null;
+  const first = new DataView(prefix.address.buffer).getUint32(12);
+  return { first, last: first + 2 ** (128 - prefix.length) - 1 };
+}
+
+/** `1024-65535`, ends included. */
+export function parsePortRange(text: string): Range | null {
+  const match = /^([0-9]{1,5})-([0-9]{1,5})$/.exec(text);
+  return match === null ? null : { first: Number(match[1]), last: Number(match[2]) };
+}
+
 /** `192.0.2.1:80` or `[2001:db8::1]:80`. */
 export function parseEndpoint(text: string): { host: string; port: number } | null {
   const match = /^(?:\[([^\]]+)\]|([^:]+)):([0-9]{1,5})$/.exec(text);
@@ -94,6 +144,29 @@ function explainSpecial(address: Uint8Array): string | null {
   }
   return null;
 }
+
+/** Each costs the engine some 300 KB. */
+export const poolAddressesMax = 16384;
+
+function explainPoolAddresses(text: string): string | null {
+  if (text.includes(":")) return `"${text}": source NAT translates IPv4 only`;
+  const range = parseAddressRange(text);
+  if (range === null) return `"${text}" is not an address, a prefix or a range such as 203.0.113.1-203.0.113.10`;
+  const { first, last } = range;
+  if (first > last) return `"${text}" runs backwards: the lower address comes first`;
+  const count = last - first + 1;
+  if (count > poolAddressesMax) return `"${text}" has ${count} addresses, more than ${poolAddressesMax}`;
+  const never = neverPublic.find((one) => first <= one.last && last >= one.first);
+  if (never === undefined) return null;
+  return `${formatIpv4(Math.max(first, never.first))} is ${never.what}`;
+}
+
+const neverPublic: readonly (Range & { what: string })[] = [
+  ["0.0.0.0/8", "of the unspecified network, not a host's"],
+  ["127.0.0.0/8", "a loopback address, which never leaves the host"],
+  ["224.0.0.0/4", "a multicast address, not a host's"],
+  ["240.0.0.0/4", "reserved, not a host's"],
+].map(([prefix = "", what = ""]) => ({ ...(parseAddressRange(prefix) as Range), what }));
 
 function explainPort(port: number): string | null {
   return port >= 1 && port <= 65535 ? null : `port ${port} is not between 1 and 65535`;
@@ -128,6 +201,21 @@ export const formats: Record<string, (text: string) => string | null> = {
     const special = explainSpecial(address);
     if (special !== null) return `${endpoint.host} is ${special}`;
     return explainPort(endpoint.port);
+  },
+  "pool-addresses": explainPoolAddresses,
+  "port-range"(text) {
+    const range = parsePortRange(text);
+    if (range === null) return `"${text}" is not a range of ports such as "1024-65535"`;
+    if (range.last > 65535) return `port ${range.last} is above 65535`;
+    return range.first > range.last ? `"${text}" runs backwards: the lower port comes first` : null;
+  },
+  "ipv4-prefix"(text) {
+    return !text.includes("-") && parseAddressRange(text) !== null
+      ? null
+      : `"${text}" is not an IPv4 address or prefix such as 192.0.2.0/24`;
+  },
+  "ipv4-host"(text) {
+    return parseIpv4(text) === null ? `"${text}" is not an IPv4 address` : explainAddress(text);
   },
   listen(text) {
     const endpoint = parseEndpoint(text);

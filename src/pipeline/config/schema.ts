@@ -2,12 +2,11 @@
 // printed by `vxpipe config schema`. `expected` completes "must be ..."; `refused` is said where a value asks for what
 // this version does not do; `format` names a check of formats.ts.
 import { vxConstant } from "../abi.gen.js";
+import { nat, vnis } from "./schema-nat.js";
 
 const interfaceName = { type: "string", format: "interface", expected: "an interface name" } as const;
 const port = { type: "integer", minimum: 1, maximum: 65535, expected: "a port from 1 to 65535" } as const;
 const flag = { type: "boolean", expected: "true or false" } as const;
-
-const notYet = "is not in this version";
 
 const inside = {
   type: "object",
@@ -21,29 +20,10 @@ const inside = {
       additionalProperties: false,
       properties: {
         port: { ...port, default: 4789, description: "UDP port tunnels are sent to." },
-        vnis: {
-          default: "any",
-          description: "VNIs that are ours; the others are left to the kernel.",
-          if: { type: "array" },
-          then: {
-            minItems: 1,
-            maxItems: 1024,
-            items: {
-              if: { type: "string" },
-              then: { format: "vni-range" },
-              else: {
-                type: "integer",
-                minimum: 0,
-                maximum: 16777215,
-                expected: 'a VNI from 0 to 16777215 or a range such as "100-199"',
-              },
-            },
-          },
-          else: { const: "any", expected: 'any or a list such as [1, 7, "100-199"]' },
-        },
+        vnis: { ...vnis, description: "VNIs that are ours; the others are left to the kernel." },
         local: {
           default: "any",
-          description: "The address tunnels must be sent to.",
+          description: "The address tunnels must be sent to. With source NAT any is the first of the interface.",
           type: "string",
           expected: "any or an address",
           if: { const: "any" },
@@ -155,33 +135,6 @@ const allowlist = {
   },
 } as const;
 
-const nat = {
-  type: "object",
-  additionalProperties: false,
-  default: {},
-  properties: {
-    destination: {
-      type: "array",
-      description: "Static translation by inner destination port; without a rule addresses stay.",
-      default: [],
-      maxItems: 131072,
-      expected: 'a list of rules such as { protocol: udp, port: 53, to: "192.0.2.1:5353" }',
-      items: {
-        type: "object",
-        additionalProperties: false,
-        required: ["protocol", "port", "to"],
-        expected: 'a rule such as { protocol: udp, port: 53, to: "192.0.2.1:5353" }',
-        properties: {
-          protocol: { enum: ["udp", "tcp", "any"] },
-          port,
-          to: { type: "string", format: "rule-target", expected: 'ADDRESS:PORT in quotes, such as "192.0.2.1:8081"' },
-        },
-      },
-    },
-    source: { not: {}, refused: `nat.source ${notYet}` },
-  },
-} as const;
-
 const packet = {
   type: "object",
   additionalProperties: false,
@@ -190,7 +143,7 @@ const packet = {
     clearDontFragment: { ...flag, default: false, description: "Clear DF, so that packets may be fragmented." },
     truncated: { default: "drop", enum: ["drop"] },
     ipv6: { default: "drop", enum: ["drop", "forward"], description: "Inner IPv6; forward: filtered, untranslated." },
-    decrementTtl: { ...flag, default: false },
+    decrementTtl: { ...flag, default: false, description: "Always on with source NAT." },
   },
 } as const;
 
@@ -254,7 +207,8 @@ export const schema = {
       default: "auto",
       description:
         "What sends: xdp = XDP itself, a worker only what XDP cannot; afxdp, ringbuf = the worker sends everything, " +
-        "fed by AF_XDP sockets or BPF ring buffers. auto: the best that a trial shows to work, in this order.",
+        "fed by AF_XDP sockets or BPF ring buffers. auto: the best that a trial shows to work, in this order; " +
+        "with source NAT workers send, so not xdp.",
       enum: ["auto", "xdp", "afxdp", "ringbuf"],
     },
     workers,
