@@ -16,17 +16,10 @@ namespace {
 
 constexpr uint32_t kTxRing = 1024;
 constexpr uint32_t kCompletionRing = 2048;
-constexpr uint32_t kUnusedRing = 2;     // rings the kernel demands and nobody uses
 constexpr int kBindTries = 100;
 constexpr useconds_t kBindPause_us = 10000;
 constexpr int kMaxTxSkbBudget = 9;      // XDP_MAX_TX_SKB_BUDGET, newer than Debian 12's headers
 constexpr uint64_t kNoAddress = ~uint64_t{0};
-
-Error failed(const char *op, uint32_t ifindex, uint32_t queue)
-{
-	return Error{"WORKER_FAILED", op, errno,
-		     "interface " + std::to_string(ifindex) + " queue " + std::to_string(queue)};
-}
 
 uint32_t power_of_two_above(uint32_t n)
 {
@@ -39,6 +32,15 @@ uint32_t power_of_two_above(uint32_t n)
 int set_ring(int fd, int option, uint32_t entries)
 {
 	return setsockopt(fd, SOL_XDP, option, &entries, sizeof entries);
+}
+
+int register_umem(int fd, Umem &umem)
+{
+	xdp_umem_reg reg{};
+	reg.addr = reinterpret_cast<uint64_t>(umem.at(0));
+	reg.len = umem.bytes();
+	reg.chunk_size = VX_FRAME_BYTES;
+	return setsockopt(fd, SOL_XDP, XDP_UMEM_REG, &reg, sizeof reg);
 }
 
 // Teardown of a socket that had the queue before is asynchronous: EBUSY passes.
@@ -104,27 +106,56 @@ Result<void> XskRing<Entry>::map(int fd, uint64_t page_offset, const xdp_ring_of
 template class XskRing<uint64_t>;
 template class XskRing<xdp_desc>;
 
-namespace {
+Error QueueRings::failed(const char *op) const
+{
+	return Error{"WORKER_FAILED", op, errno,
+		     "interface " + std::to_string(ifindex_) + " queue " + std::to_string(queue_)};
+}
 
-// What the first socket of a queue brings.
-struct QueueRings {
-	XskRing<uint64_t> &fill;
-	uint32_t fill_entries;
-	XskRing<uint64_t> &completion;
-	uint32_t completion_entries;
+void QueueRings::want_fill(uint32_t entries)
+{
+	if (first_fd_ >= 0)
+		abort();
+	fill_entries_ = entries;
+}
 
-	Result<void> make(int fd, const xdp_mmap_offsets &offsets) const
-	{
-		if (set_ring(fd, XDP_UMEM_FILL_RING, fill_entries) ||
-		    set_ring(fd, XDP_UMEM_COMPLETION_RING, completion_entries))
-			return Error{"WORKER_FAILED", "AF_XDP ring set-up", errno, ""};
-		if (auto mapped = fill.map(fd, XDP_UMEM_PGOFF_FILL_RING, offsets.fr, fill_entries); !mapped)
+void QueueRings::want_completion(uint32_t entries)
+{
+	if (first_fd_ >= 0)
+		abort();
+	completion_entries_ = entries;
+}
+
+Result<void> QueueRings::bind(int fd, const xdp_mmap_offsets &offsets, Umem &umem, int umem_fd)
+{
+	if (umem_fd < 0 && register_umem(fd, umem))
+		return failed("XDP_UMEM_REG");
+	const bool first = first_fd_ < 0;
+	if (first) {
+		if (set_ring(fd, XDP_UMEM_FILL_RING, fill_entries_) ||
+		    set_ring(fd, XDP_UMEM_COMPLETION_RING, completion_entries_))
+			return failed("AF_XDP ring set-up");
+		if (auto mapped = fill_.map(fd, XDP_UMEM_PGOFF_FILL_RING, offsets.fr, fill_entries_); !mapped)
 			return mapped.error();
-		return completion.map(fd, XDP_UMEM_PGOFF_COMPLETION_RING, offsets.cr, completion_entries);
+		if (auto mapped = completion_.map(fd, XDP_UMEM_PGOFF_COMPLETION_RING, offsets.cr, completion_entries_); !mapped)
+			return mapped.error();
 	}
-};
+	if (bind_queue(fd, ifindex_, queue_, first ? umem_fd : first_fd_))
+		return failed("bind(AF_XDP)");
+	if (first)
+		first_fd_ = fd;
+	return {};
+}
 
-}  // namespace
+RxQueue::RxQueue(QueueRings &rings, uint32_t share) : rings_(rings), share_(share)
+{
+	rings.want_fill(power_of_two_above(share));
+}
+
+TxQueue::TxQueue(QueueRings &rings, uint32_t sockets) : rings_(rings)
+{
+	rings.want_completion(std::bit_ceil(kCompletionRing * sockets));
+}
 
 Result<XskReceiver> XskReceiver::open(Umem &umem, RxQueue &queue, uint32_t entries, int umem_fd)
 {
@@ -132,32 +163,16 @@ Result<XskReceiver> XskReceiver::open(Umem &umem, RxQueue &queue, uint32_t entri
 	self.queue_ = &queue;
 	self.fd_ = Fd(socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0));
 	const int fd = self.fd();
-	const auto fail = [&queue](const char *op) { return failed(op, queue.ifindex_, queue.queue_); };
 	if (fd < 0)
-		return fail("socket(AF_XDP)");
-	if (umem_fd < 0) {
-		xdp_umem_reg reg{};
-		reg.addr = reinterpret_cast<uint64_t>(umem.at(0));
-		reg.len = umem.bytes();
-		reg.chunk_size = VX_FRAME_BYTES;
-		if (setsockopt(fd, SOL_XDP, XDP_UMEM_REG, &reg, sizeof reg))
-			return fail("XDP_UMEM_REG");
-	}
+		return queue.rings_.failed("socket(AF_XDP)");
 	xdp_mmap_offsets offsets{};
 	socklen_t length = sizeof offsets;
 	if (set_ring(fd, XDP_RX_RING, entries) || getsockopt(fd, SOL_XDP, XDP_MMAP_OFFSETS, &offsets, &length))
-		return fail("AF_XDP ring set-up");
+		return queue.rings_.failed("AF_XDP ring set-up");
 	if (auto mapped = self.rx_.map(fd, XDP_PGOFF_RX_RING, offsets.rx, entries); !mapped)
 		return mapped.error();
-	if (queue.first_fd_ < 0) {
-		const QueueRings rings{queue.fill_, power_of_two_above(queue.share_), queue.completion_, kUnusedRing};
-		if (auto made = rings.make(fd, offsets); !made)
-			return made.error();
-	}
-	if (bind_queue(fd, queue.ifindex_, queue.queue_, queue.first_fd_ < 0 ? umem_fd : queue.first_fd_))
-		return fail("bind(AF_XDP)");
-	if (queue.first_fd_ < 0)
-		queue.first_fd_ = fd;
+	if (auto bound = queue.rings_.bind(fd, offsets, umem, umem_fd); !bound)
+		return bound.error();
 	return self;
 }
 
@@ -165,13 +180,14 @@ void RxQueue::refill(Frames &frames)
 {
 	if (lent() >= share_ || visited_.test_and_set(std::memory_order_acquire))
 		return;
-	const uint32_t before = fill_.producer();
+	XskRing<uint64_t> &fill = rings_.fill_;
+	const uint32_t before = fill.producer();
 	uint32_t producer = before;
 	for (uint32_t room = share_ - lent(); room && frames.has(); room--)
-		fill_[producer++] = frames.take();
+		fill[producer++] = frames.take();
 	if (producer != before) {
 		lent_.fetch_add(producer - before, std::memory_order_release);
-		fill_.set_producer(producer);
+		fill.set_producer(producer);
 	}
 	visited_.clear(std::memory_order_release);
 }
@@ -201,30 +217,22 @@ XskReceiver::Refused XskReceiver::refused()
 	return {seen_.ring_full - before.ring_full, seen_.fill_empty - before.fill_empty};
 }
 
-Result<XskTransmitter> XskTransmitter::open(TxQueue &queue, int umem_fd)
+Result<XskTransmitter> XskTransmitter::open(Umem &umem, TxQueue &queue, int umem_fd)
 {
 	XskTransmitter self;
 	self.queue_ = &queue;
 	self.fd_ = Fd(socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0));
 	const int fd = self.fd();
-	const auto fail = [&queue](const char *op) { return failed(op, queue.ifindex_, queue.queue_); };
 	if (fd < 0)
-		return fail("socket(AF_XDP)");
+		return queue.rings_.failed("socket(AF_XDP)");
 	xdp_mmap_offsets offsets{};
 	socklen_t length = sizeof offsets;
 	if (set_ring(fd, XDP_TX_RING, kTxRing) || getsockopt(fd, SOL_XDP, XDP_MMAP_OFFSETS, &offsets, &length))
-		return fail("AF_XDP ring set-up");
+		return queue.rings_.failed("AF_XDP ring set-up");
 	if (auto mapped = self.tx_.map(fd, XDP_PGOFF_TX_RING, offsets.tx, kTxRing); !mapped)
 		return mapped.error();
-	if (queue.first_fd_ < 0) {
-		const QueueRings rings{queue.fill_, kUnusedRing, queue.completion_, std::bit_ceil(kCompletionRing * queue.sockets_)};
-		if (auto made = rings.make(fd, offsets); !made)
-			return made.error();
-	}
-	if (bind_queue(fd, queue.ifindex_, queue.queue_, queue.first_fd_ < 0 ? umem_fd : queue.first_fd_))
-		return fail("bind(AF_XDP)");
-	if (queue.first_fd_ < 0)
-		queue.first_fd_ = fd;
+	if (auto bound = queue.rings_.bind(fd, offsets, umem, umem_fd); !bound)
+		return bound.error();
 	// 32 descriptors a kick otherwise; kernels without it say ENOPROTOOPT and kicks are repeated.
 	const uint32_t budget = kTxRing;
 	setsockopt(fd, SOL_XDP, kMaxTxSkbBudget, &budget, sizeof budget);
@@ -289,16 +297,17 @@ int XskTransmitter::kick(const Tell &tell)
 
 void TxQueue::reap(Frames &frames)
 {
-	if (completion_.consumer() == completion_.producer() || visited_.test_and_set(std::memory_order_acquire))
+	XskRing<uint64_t> &completion = rings_.completion_;
+	if (completion.consumer() == completion.producer() || visited_.test_and_set(std::memory_order_acquire))
 		return;
-	uint32_t consumer = completion_.consumer(), reaped = 0;
-	for (const uint32_t producer = completion_.producer(); consumer != producer; consumer++) {
-		if (completion_[consumer] == kNoAddress)
+	uint32_t consumer = completion.consumer(), reaped = 0;
+	for (const uint32_t producer = completion.producer(); consumer != producer; consumer++) {
+		if (completion[consumer] == kNoAddress)
 			continue;  // taken back earlier
-		frames.put(completion_[consumer]);
+		frames.put(completion[consumer]);
 		reaped++;
 	}
-	completion_.set_consumer(consumer);
+	completion.set_consumer(consumer);
 	in_kernel_.fetch_sub(reaped, std::memory_order_acquire);
 	visited_.clear(std::memory_order_release);
 }

@@ -1,7 +1,7 @@
-// AF_XDP sockets by the kernel's own ABI (linux/if_xdp.h): one that receives from an interface's queue and one that
-// transmits to another interface, all on one UMEM. Each is one worker's: made on the starting thread, then used by its
-// own. What the sockets of a queue have in common (RxQueue, TxQueue) any of their workers uses, one at a time: who finds
-// another there comes back in its next turn.
+// AF_XDP sockets by the kernel's own ABI (linux/if_xdp.h): ones that receive from an interface's queue and ones that
+// transmit by one, of the same interface or another, all on one UMEM. Each is one worker's: made on the starting thread,
+// then used by its own. What the sockets of a queue have in common (QueueRings, and of those RxQueue and TxQueue) any of
+// their workers uses, one at a time: who finds another there comes back in its next turn.
 //
 // Copy mode always: it works on every driver, leaves the link up, and exceptions are few. What the kernel does
 // (net/xdp/xsk.c; provoked on 6.18 by worker_xsk_test) and the code here relies on:
@@ -62,11 +62,37 @@ private:
 	uint32_t size_ = 0;
 };
 
+// The fill and the completion ring of an interface's queue, which all sockets there have in common, whether they receive
+// or transmit: the first one to be opened brings both, as large as the RxQueue and the TxQueue made by then want them.
+class QueueRings {
+public:
+	QueueRings(uint32_t ifindex, uint32_t queue) : ifindex_(ifindex), queue_(queue) {}
+
+private:
+	friend class RxQueue;
+	friend class TxQueue;
+	friend class XskReceiver;
+	friend class XskTransmitter;
+	static constexpr uint32_t kUnused = 2;  // entries of a ring that the kernel demands and nobody uses
+
+	const uint32_t ifindex_, queue_;
+	uint32_t fill_entries_ = kUnused, completion_entries_ = kUnused;
+	int first_fd_ = -1;
+	XskRing<uint64_t> fill_, completion_;
+
+	Error failed(const char *op) const;
+	// Before a socket is opened there.
+	void want_fill(uint32_t entries);
+	void want_completion(uint32_t entries);
+	// Binds a socket that has its own ring. `umem_fd`: any socket that has the UMEM; -1: this one brings it.
+	Result<void> bind(int fd, const xdp_mmap_offsets &offsets, Umem &umem, int umem_fd);
+};
+
 // A receive queue's frames for the kernel, shared by the sockets there.
 class RxQueue {
 public:
 	// At most `share` frames are lent to the kernel at once.
-	RxQueue(uint32_t ifindex, uint32_t queue, uint32_t share) : ifindex_(ifindex), queue_(queue), share_(share) {}
+	RxQueue(QueueRings &rings, uint32_t share);
 
 	uint32_t share() const { return share_; }
 	void refill(Frames &frames);
@@ -75,9 +101,8 @@ public:
 
 private:
 	friend class XskReceiver;
-	const uint32_t ifindex_, queue_, share_;
-	int first_fd_ = -1;
-	XskRing<uint64_t> fill_, completion_;
+	QueueRings &rings_;
+	const uint32_t share_;
 	std::atomic_flag visited_;
 	// Its order is also that of a frame's bytes between the worker that gave it to the kernel and the one that gets it.
 	std::atomic<uint32_t> lent_{0};
@@ -86,7 +111,7 @@ private:
 // Receives from one queue what XDP redirects to this socket.
 class XskReceiver {
 public:
-	// `umem_fd`: any socket that has the UMEM; -1: this one brings it. It can hold `entries` packets, a power of two.
+	// It can hold `entries` packets, a power of two. `umem_fd`: any socket that has the UMEM; -1: this one brings it.
 	static Result<XskReceiver> open(Umem &umem, RxQueue &queue, uint32_t entries, int umem_fd);
 
 	int fd() const { return fd_.get(); }
@@ -94,7 +119,7 @@ public:
 	uint32_t full_permille() const { return (rx_.producer() - rx_.consumer()) * 1000 / rx_.size(); }
 	// Up to `most` received frames, which the caller owns from then on.
 	uint32_t receive(Frame *out, uint32_t most);
-	RxQueue &queue() { return *queue_; }
+	RxQueue &queue() const { return *queue_; }
 	// Packets the socket refused since the last call: its ring was full, or there was no free frame for them.
 	struct Refused {
 		uint64_t ring_full, fill_empty;
@@ -114,10 +139,7 @@ enum class TxFate { sent, refused, taken_back };
 class TxQueue {
 public:
 	// At most `sockets` of them.
-	TxQueue(uint32_t ifindex, uint32_t queue, uint32_t sockets)
-		: ifindex_(ifindex), queue_(queue), sockets_(sockets)
-	{
-	}
+	TxQueue(QueueRings &rings, uint32_t sockets);
 
 	// Frames the driver is done with, whoever sent them, become the caller's.
 	void reap(Frames &frames);
@@ -126,9 +148,7 @@ public:
 
 private:
 	friend class XskTransmitter;
-	const uint32_t ifindex_, queue_, sockets_;
-	int first_fd_ = -1;
-	XskRing<uint64_t> fill_, completion_;
+	QueueRings &rings_;
 	std::atomic_flag visited_, sending_;
 	std::atomic<uint32_t> in_kernel_{0};  // orders as lent_ does
 };
@@ -136,7 +156,8 @@ private:
 // Transmits to one queue, in order.
 class XskTransmitter {
 public:
-	static Result<XskTransmitter> open(TxQueue &queue, int umem_fd);
+	// `umem_fd`: as a receiver's.
+	static Result<XskTransmitter> open(Umem &umem, TxQueue &queue, int umem_fd);
 
 	int fd() const { return fd_.get(); }
 	// Tells each queued frame's fate once, in order; `tag` is the one given to queue().
@@ -145,7 +166,7 @@ public:
 	// The completion ring is everybody's there: where it overflows after all, the kernel says EAGAIN.
 	bool has_room() const
 	{
-		return produced_ - tx_.consumer() < tx_.size() && queue_->in_kernel() < queue_->completion_.size();
+		return produced_ - tx_.consumer() < tx_.size() && queue_->in_kernel() < queue_->rings_.completion_.size();
 	}
 	// Frames whose fate is open.
 	uint32_t queued() const { return queued_; }

@@ -31,14 +31,16 @@ protected:
 		ASSERT_TRUE(umem && requests && reads && announcements);
 		umem_ = std::move(*umem);
 		frames_ = std::make_unique<Frames>(*umem_, UINT32_MAX);
-		inside_ = std::make_unique<RxQueue>(if_nametoindex("in0"), 0, 16);
-		outside_ = std::make_unique<TxQueue>(if_nametoindex("out0"), 0, 1);
+		inside_rings_ = std::make_unique<QueueRings>(if_nametoindex("in0"), 0);
+		outside_rings_ = std::make_unique<QueueRings>(if_nametoindex("out0"), 0);
+		inside_ = std::make_unique<RxQueue>(*inside_rings_, 16);
+		outside_ = std::make_unique<TxQueue>(*outside_rings_, 1);
 		requests_ = std::move(*requests);
 		announcements_ = std::move(*announcements);
 		auto receiver = XskReceiver::open(*umem_, *inside_, 32, -1);
 		ASSERT_TRUE(receiver);
 		receiver_ = std::move(*receiver);
-		auto transmitter = XskTransmitter::open(*outside_, receiver_.fd());
+		auto transmitter = XskTransmitter::open(*umem_, *outside_, receiver_.fd());
 		ASSERT_TRUE(transmitter);
 		transmitter_ = std::move(*transmitter);
 		tables_ = std::make_unique<Tables>(&feeder_->bss->control);
@@ -92,6 +94,7 @@ protected:
 	EventQueue events_;
 	std::unique_ptr<Umem> umem_;
 	std::unique_ptr<Frames> frames_;
+	std::unique_ptr<QueueRings> inside_rings_, outside_rings_;
 	std::unique_ptr<RxQueue> inside_;
 	std::unique_ptr<TxQueue> outside_;
 	Netlink requests_, announcements_;

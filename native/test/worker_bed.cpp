@@ -55,6 +55,22 @@ bool is_test_packet(const Bytes &frame)
 				   : frame.size() >= 14 + 40 && !memcmp(&frame[14 + 8], source6, sizeof source6);
 }
 
+// What an interface has received.
+std::vector<Bytes> read_all(int packet_socket)
+{
+	std::vector<Bytes> frames;
+	uint8_t buffer[65536];
+	sockaddr_ll from{};
+	socklen_t from_length = sizeof from;
+	ssize_t length;
+	while ((length = recvfrom(packet_socket, buffer, sizeof buffer, 0, reinterpret_cast<sockaddr *>(&from), &from_length)) > 0) {
+		const Bytes frame(buffer, buffer + length);
+		if (from.sll_pkttype != PACKET_OUTGOING && is_test_packet(frame))
+			frames.push_back(frame);
+	}
+	return frames;
+}
+
 }  // namespace
 
 Namespace::Namespace()
@@ -219,7 +235,8 @@ void WorkerBed::start_worker(const std::function<void(WorkersConfig &)> &adjust)
 	config.inject_fd = -1;
 	if (adjust)
 		adjust(config);
-	umem_map_ = make_umem(umem_chunks(config.count(), config.inside_queues, config.hand_over));
+	umem_map_ = make_umem(umem_chunks(config.count(), config.inside_queues, config.hand_over, config.outside_rx_queues,
+					config.inside_tx_queues));
 	config.umem_fd = umem_map_.get();
 	auto started = Workers::start(config);
 	ASSERT_TRUE(started) << started.error().op << ": " << strerror(started.error().err);
@@ -240,17 +257,12 @@ void WorkerBed::feed(const Bytes &ip, vx_exception exception, uint16_t way)
 
 std::vector<Bytes> WorkerBed::arrived()
 {
-	uint8_t buffer[65536];
-	sockaddr_ll from{};
-	socklen_t from_length = sizeof from;
-	ssize_t length;
-	while ((length = recvfrom(far_socket_.get(), buffer, sizeof buffer, 0, reinterpret_cast<sockaddr *>(&from),
-				  &from_length)) > 0) {
-		const Bytes frame(buffer, buffer + length);
-		if (from.sll_pkttype != PACKET_OUTGOING && is_test_packet(frame))
-			arrived_.push_back(frame);
-	}
-	return std::exchange(arrived_, {});
+	return read_all(far_socket_.get());
+}
+
+std::vector<Bytes> WorkerBed::returned()
+{
+	return read_all(generator_socket_.get());
 }
 
 std::vector<Bytes> WorkerBed::arrived(size_t count, double seconds)

@@ -72,6 +72,8 @@ protected:
 	std::vector<Bytes> arrived();
 	// Waits until that many have.
 	std::vector<Bytes> arrived(size_t count, double seconds = 3);
+	// Those that have come back to the generator since the last call.
+	std::vector<Bytes> returned();
 
 	vx_counters &counters() { return slot_.direction[VX_INSIDE]; }
 	uint64_t dropped(vx_drop reason) { return counters().dropped[reason]; }
@@ -90,7 +92,6 @@ protected:
 
 private:
 	Fd generator_socket_, far_socket_;
-	std::vector<Bytes> arrived_;
 };
 
 }  // namespace vx::test

@@ -71,6 +71,7 @@ struct {
 } rings SEC(".maps") = {.values = {[0] = &ring0, [1] = &ring1}};
 
 struct vx_control control;
+__u32 workers = 1;
 
 static __always_inline int by_ring(struct xdp_md *ctx, __u32 length)
 {
@@ -103,7 +104,7 @@ static __always_inline int by_socket(struct xdp_md *ctx)
 	if ((void *)(meta + 1) > (void *)(long)ctx->data)
 		return XDP_ABORTED;
 	*meta = exception;
-	return bpf_redirect_map(&sockets, ctx->rx_queue_index, XDP_ABORTED);
+	return bpf_redirect_map(&sockets, ctx->rx_queue_index * workers + exception.worker, XDP_ABORTED);
 }
 
 SEC("xdp")

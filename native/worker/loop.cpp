@@ -82,8 +82,8 @@ Result<std::unique_ptr<Loop>> Loop::open(Shared &shared, uint32_t number)
 Result<void> Loop::open_sockets()
 {
 	const uint32_t workers = shared_.config.count();
-	receivers_.reserve(shared_.inside.size());
-	for (const auto &queue : shared_.inside) {
+	receivers_.reserve(shared_.receive[VX_INSIDE].size());
+	for (const auto &queue : shared_.receive[VX_INSIDE]) {
 		// Those that stand still keep no more than their part of a queue's frames from the others.
 		const uint32_t entries = workers == 1 ? std::bit_ceil(queue->share() + 1) : std::bit_floor(queue->share() / workers);
 		auto receiver = XskReceiver::open(*shared_.umem, *queue, entries, shared_.umem_socket);
@@ -94,10 +94,13 @@ Result<void> Loop::open_sockets()
 			shared_.umem_socket = receivers_.back().fd();
 		queue->refill(frames_);
 	}
-	auto transmitter = XskTransmitter::open(shared_.outside_of(shared_.config.cpus[number_]), shared_.umem_socket);
+	TxQueue &way_out = shared_.transmit_of(VX_OUTSIDE, shared_.config.cpus[number_]);
+	auto transmitter = XskTransmitter::open(*shared_.umem, way_out, shared_.umem_socket);
 	if (!transmitter)
 		return transmitter.error();
 	transmitter_ = std::move(*transmitter);
+	if (shared_.umem_socket < 0)
+		shared_.umem_socket = transmitter_.fd();
 	return {};
 }
 
@@ -227,8 +230,9 @@ int Loop::poll_timeout_ms(bool more) const
 // Frames come free when others complete theirs, which wakes nobody here.
 bool Loop::queues_starve() const
 {
-	return std::any_of(shared_.inside.begin(), shared_.inside.end(),
-			   [](const auto &queue) { return queue->lent() < queue->share(); });
+	return std::any_of(receivers_.begin(), receivers_.end(), [](const XskReceiver &receiver) {
+		return receiver.queue().lent() < receiver.queue().share();
+	});
 }
 
 void Loop::note_latency()

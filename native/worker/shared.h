@@ -1,5 +1,5 @@
-// What the workers share: the frames, the queues' rings, how the outside link is. Made on the starting thread, outlives
-// every worker.
+// What the workers share: the frames, the queues' rings, how the links are. Made on the starting thread, outlives every
+// worker.
 #pragma once
 
 #include <memory>
@@ -20,17 +20,23 @@ struct Shared {
 	const WorkersConfig config;
 	EventQueue events;
 	const std::unique_ptr<Umem> umem;
-	std::vector<std::unique_ptr<RxQueue>> inside;   // by receive queue
-	std::vector<std::unique_ptr<TxQueue>> outside;  // by transmit queue
-	Tables tables;                                  // worker 0's
-	Links links;                                    // written by worker 0
-	int umem_socket = -1;                           // that has the UMEM, for the others to name
+	Tables tables;         // worker 0's
+	Links links;           // written by worker 0
+	int umem_socket = -1;  // that has the UMEM, for the others to name
+
+	// What is bound to, and the parts of it: each interface's queues that are received from, and those that are sent by.
+	std::vector<std::unique_ptr<QueueRings>> rings[VX_DIRECTIONS];
+	std::vector<std::unique_ptr<RxQueue>> receive[VX_DIRECTIONS];
+	std::vector<std::unique_ptr<TxQueue>> transmit[VX_DIRECTIONS];
 
 	// Every frame in exactly one place, once no worker runs; `own` are the workers' free ones and those they hold.
 	void check_frames(uint32_t own) const;
 	// A CPU's sockets send by the queue its redirected frames use, where the driver goes by CPU (as veth does), so that
 	// a flow that changes from one to the other keeps its order.
-	TxQueue &outside_of(int cpu) { return *outside[static_cast<size_t>(cpu) % outside.size()]; }
+	TxQueue &transmit_of(vx_direction to, int cpu) { return *transmit[to][static_cast<size_t>(cpu) % transmit[to].size()]; }
+
+private:
+	void make_queues(vx_direction direction, uint32_t received, uint32_t sent);
 };
 
 }  // namespace vx

@@ -16,8 +16,8 @@ namespace vx {
 namespace {
 
 // What can be held (1,024 for neighbours, 1,024 fragments) and queued to leave (1,024); what each further worker queues and
-// keeps; what is lent to the receive queues.
-constexpr uint32_t kHeldFrames = 3072, kWorkerFrames = 2048;
+// keeps; what each queues to leave the other way; what is lent to the receive queues.
+constexpr uint32_t kHeldFrames = 3072, kWorkerFrames = 2048, kOtherWayFrames = 1024;
 // The queues go through all they are lent in turn: more would bridge a longer pause of a worker, but fall out of the
 // cores' caches and page tables, which costs more of the rate than the packet itself (docs/PERFORMANCE.md).
 constexpr uint32_t kReceiveFrames = 1024, kReceiveAllFrames = 2048;
@@ -72,12 +72,15 @@ struct Thread {
 
 }  // namespace
 
-uint32_t umem_chunks(uint32_t workers, uint32_t inside_queues, vx_hand_over hand_over)
+uint32_t umem_chunks(uint32_t workers, uint32_t inside_queues, vx_hand_over hand_over, uint32_t outside_rx_queues,
+		     uint32_t inside_tx_queues)
 {
 	// With everything by socket as many again as are lent: the queues need frames while a turn's are being sent.
 	const uint32_t times = hand_over == VX_HAND_OVER_SOCKETS ? 2 : 1;
-	return kHeldFrames + (workers - 1) * kWorkerFrames +
-	       times * inside_queues * receive_share(workers, inside_queues, hand_over);
+	uint32_t lent = 0;
+	for (const uint32_t queues : {inside_queues, outside_rx_queues})
+		lent += queues * receive_share(workers, queues, hand_over);
+	return kHeldFrames + (workers - 1) * kWorkerFrames + (inside_tx_queues ? workers * kOtherWayFrames : 0) + times * lent;
 }
 
 Shared::Shared(const WorkersConfig &wanted, std::unique_ptr<Umem> frames)
@@ -85,20 +88,32 @@ Shared::Shared(const WorkersConfig &wanted, std::unique_ptr<Umem> frames)
 	  links(static_cast<uint32_t>(wanted.inside_ifindex), static_cast<uint32_t>(wanted.outside_ifindex),
 		wanted.interface_fd, tables, events)
 {
-	const uint32_t share = receive_share(config.count(), config.inside_queues, config.hand_over);
-	for (uint32_t queue = 0; queue < config.inside_queues; queue++)
-		inside.push_back(std::make_unique<RxQueue>(links.inside().ifindex, queue, share));
-	for (uint32_t queue = 0; queue < std::max(config.outside_queues, 1u); queue++)
-		outside.push_back(std::make_unique<TxQueue>(links.outside().ifindex, queue, config.count()));
+	make_queues(VX_INSIDE, config.inside_queues, config.inside_tx_queues);
+	make_queues(VX_OUTSIDE, config.outside_rx_queues, std::max(config.outside_queues, 1u));
+}
+
+void Shared::make_queues(vx_direction direction, uint32_t received, uint32_t sent)
+{
+	const uint32_t ifindex = (direction == VX_INSIDE ? links.inside() : links.outside()).ifindex;
+	const uint32_t share = receive_share(config.count(), received, config.hand_over);
+	for (uint32_t queue = 0; queue < std::max(received, sent); queue++) {
+		QueueRings &common = *rings[direction].emplace_back(std::make_unique<QueueRings>(ifindex, queue));
+		if (queue < received)
+			receive[direction].push_back(std::make_unique<RxQueue>(common, share));
+		if (queue < sent)
+			transmit[direction].push_back(std::make_unique<TxQueue>(common, config.count()));
+	}
 }
 
 void Shared::check_frames(uint32_t own) const
 {
 	uint32_t frames = own + umem->stored();
-	for (const auto &queue : inside)
-		frames += queue->lent();
-	for (const auto &queue : outside)
-		frames += queue->in_kernel();
+	for (const auto &queues : receive)
+		for (const auto &queue : queues)
+			frames += queue->lent();
+	for (const auto &queues : transmit)
+		for (const auto &queue : queues)
+			frames += queue->in_kernel();
 	if (frames != umem->frames())
 		broken("UMEM frames leaked or were used twice");
 }

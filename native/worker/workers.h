@@ -23,7 +23,9 @@ struct WorkersConfig {
 	int inside_ifindex;
 	int outside_ifindex;
 	uint32_t inside_queues;       // sockets are bound to inside queues [0, inside_queues)
-	uint32_t outside_queues = 1;
+	uint32_t outside_queues = 1;  // sent by
+	// The way back, with source NAT: outside queues that sockets receive from, inside queues sent by.
+	uint32_t outside_rx_queues = 0, inside_tx_queues = 0;
 	vx_hand_over hand_over;       // what comes here, and how
 	int umem_fd;                  // ARRAY of vx_chunk, umem_chunks() of them
 	int inject_fd;                // the outside program; -1: AF_XDP sends everything
@@ -48,7 +50,8 @@ struct WorkersConfig {
 };
 
 // Chunks of UMEM the workers need.
-uint32_t umem_chunks(uint32_t workers, uint32_t inside_queues, vx_hand_over hand_over);
+uint32_t umem_chunks(uint32_t workers, uint32_t inside_queues, vx_hand_over hand_over, uint32_t outside_rx_queues = 0,
+		     uint32_t inside_tx_queues = 0);
 
 struct WorkerEvent {
 	std::string event;  // names in native/index.d.ts
