@@ -4,8 +4,8 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
-import type { Bed, Place } from "./bed.js";
 import { type Background, until } from "./command.js";
+import type { Namespaces } from "./namespaces.js";
 
 /** Ethernet frames of a pcap file in host byte order, as tcpdump writes it; a last one may be half written. */
 export function readPcap(file: string): Buffer[] {
@@ -27,7 +27,12 @@ export class Capture {
   ) {}
 
   /** Starts capturing what matches the filter; the interface's XDP program sees packets first. */
-  static async start(bed: Bed, place: Place, name: string, filter: string): Promise<Capture> {
+  static async start<Place extends string>(
+    bed: Namespaces<Place>,
+    place: Place,
+    name: string,
+    filter: string,
+  ): Promise<Capture> {
     // The snap length also sizes the slots of tcpdump's ring: as long as a frame here can be, no longer.
     const file = join(bed.directory, `${place}-${name}-${process.hrtime.bigint()}.pcap`);
     const args = [

@@ -4,9 +4,12 @@ import { existsSync, readdirSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { join } from "node:path";
 
-import type { Bed } from "./bed.js";
 import { type Background, type Exit, ROOT, run, until } from "./command.js";
+import type { Namespaces } from "./namespaces.js";
 import { type BpfObjects, bpfObjectsOf, survivors } from "./remains.js";
+
+/** A bed with a gateway. */
+type Bed = Namespaces<"gateway">;
 
 const COMMAND = join(ROOT, "bin/vxpipe");
 

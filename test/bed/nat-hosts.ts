@@ -1,0 +1,141 @@
+// What real hosts do in a bed for source NAT: servers to visit, and subscribers that visit them, each a process of
+// nat_server.py or nat_host.py (test/netns) or a program everybody knows, in its own namespace. Called by the namespace
+// tests, on Node's main thread.
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { type Background, ROOT, sleep } from "./command.js";
+import { NAT, type NatBed, type NatPlace } from "./nat-bed.js";
+
+/** Debian's own Python. */
+const PYTHON = "/usr/bin/python3";
+const HOST = join(ROOT, "test/netns/nat_host.py");
+const SERVER = join(ROOT, "test/netns/nat_server.py");
+
+/** Every server there is, until the bed is removed. */
+export async function startServers(bed: NatBed): Promise<void> {
+  const servers = bed.start("server", PYTHON, [SERVER, NAT.server, NAT.server2]);
+  for (const port of ["5201", "5202"]) bed.start("server", "iperf3", ["-s", "-p", port]);
+  await servers.nextLine();
+}
+
+/** One of the things nat_host.py does, to its end; its result. */
+export async function host<T>(bed: NatBed, place: NatPlace, ...args: (string | number)[]): Promise<T> {
+  return JSON.parse(await bed.exec(place, PYTHON, [HOST, ...args.map(String)])) as T;
+}
+
+export interface Stun {
+  mapping: string;
+  filtering: string;
+  mapped: [string, number];
+}
+
+export function stun(bed: NatBed, place: NatPlace): Promise<Stun> {
+  return host<Stun>(bed, place, "stun", NAT.server, NAT.server2);
+}
+
+/** A UDP socket of a host. */
+export class Talker {
+  private constructor(private readonly process: Background) {}
+
+  static async start(bed: NatBed, place: NatPlace, port: number): Promise<Talker> {
+    const talker = new Talker(bed.start(place, PYTHON, [HOST, "talk", String(port)]));
+    await talker.process.nextLine();
+    return talker;
+  }
+
+  /** The endpoint that the world sees, or null. */
+  who(server: string = NAT.server): Promise<string | null> {
+    return this.#ask(`who ${server}`);
+  }
+
+  async send(endpoint: string, text: string): Promise<void> {
+    await this.#ask(`send ${endpoint.replace(":", " ")} ${text}`);
+  }
+
+  /** What has come by the time nothing came for so long. */
+  take(quietMs = 200): Promise<{ text: string; from: string }[]> {
+    return this.#ask(`take ${quietMs}`);
+  }
+
+  async stop(): Promise<void> {
+    this.process.closeInput();
+    await this.process.exited;
+  }
+
+  async #ask<T>(line: string): Promise<T> {
+    this.process.send(line);
+    return JSON.parse(await this.process.nextLine()) as T;
+  }
+}
+
+/** The SHA-256 of what nat_server.py sends for a number of bytes. */
+export function digestOf(bytes: number): string {
+  const block = createHash("shake256", { outputLength: 65521 }).update("vxpipe").digest();
+  const digest = createHash("sha256");
+  for (let left = bytes; left > 0; left -= block.length) digest.update(block.subarray(0, left));
+  return digest.digest("hex");
+}
+
+/** Fetches a file with curl; fails when it is not what the server sent. */
+export async function download(bed: NatBed, place: NatPlace, bytes: number, rate?: string): Promise<void> {
+  const file = join(bed.directory, `download-${place}`);
+  const paced = rate === undefined ? [] : ["--limit-rate", rate];
+  await bed.exec(place, "curl", ["-sS", "-m", "30", ...paced, "-o", file, `http://${NAT.server}/${bytes}`]);
+  const [digest] = (await bed.exec(place, "sha256sum", [file])).split(" ");
+  assert.equal(digest, digestOf(bytes), `what ${place} downloaded is not what the server sent`);
+}
+
+/** Stores a file with curl; fails when it is not what the server got. */
+export async function upload(bed: NatBed, place: NatPlace, bytes: number): Promise<void> {
+  const file = join(bed.directory, `upload-${place}`);
+  const content = Buffer.alloc(bytes, createHash("shake256", { outputLength: 65519 }).update(place).digest());
+  writeFileSync(file, content);
+  const digest = await bed.exec(place, "curl", ["-sS", "-m", "30", "-T", file, `http://${NAT.server}/x`]);
+  assert.equal(digest, createHash("sha256").update(content).digest("hex"), `what ${place} sent is not what arrived`);
+}
+
+/** A file each way by passive FTP, with Python's client. */
+export async function ftp(bed: NatBed, place: NatPlace, bytes: number): Promise<void> {
+  type Files = { down: string; up: string; stored: string };
+  const { down, up, stored } = await host<Files>(bed, place, "ftp", NAT.server, bytes);
+  assert.equal(down, digestOf(bytes));
+  assert.equal(stored, up);
+}
+
+/** A second of iperf3 as fast as it goes; bits a second. */
+export async function iperf(bed: NatBed, place: NatPlace, port: number, reverse: boolean): Promise<number> {
+  const args = ["-c", NAT.server, "-p", String(port), "-t", "1", "-J", ...(reverse ? ["-R"] : [])];
+  const report = JSON.parse(await bed.exec(place, "iperf3", args)) as {
+    end: { sum_received: { bits_per_second: number } };
+  };
+  return report.end.sum_received.bits_per_second;
+}
+
+/** Asks that many times; fails when an answer is missing. */
+export async function ping(bed: NatBed, place: NatPlace, to: string, count: number, ...more: string[]): Promise<void> {
+  const args = ["-q", "-c", String(count), "-i", "0.01", "-W", "2", ...more, to];
+  const text = await bed.exec(place, "ping", args);
+  assert.match(text, new RegExp(`${count} packets transmitted, ${count} received`));
+}
+
+/** Who answered at each hop. */
+export async function traceroute(bed: NatBed, place: NatPlace, how: string, to: string): Promise<string[]> {
+  const text = await bed.exec(place, "traceroute", ["-n", how, "-q", "1", "-w", "1", "-m", "6", to]);
+  return text
+    .trim()
+    .split("\n")
+    .slice(1)
+    .map((line) => line.trim().split(/\s+/)[1] ?? "");
+}
+
+/** Address Resolution Protocol answers to a host: the MAC that has an address, or null. */
+export async function arping(bed: NatBed, place: NatPlace, name: string, address: string): Promise<string | null> {
+  const text = await bed.exec(place, "arping", ["-c", "1", "-w", "1", "-I", name, address]).catch(() => "");
+  return /\[([0-9A-F:]+)\]/i.exec(text)?.[1]?.toLowerCase() ?? null;
+}
+
+/** Until iperf3's servers and whoever else is slow have let go of their last connection. */
+export const letGo = (): Promise<void> => sleep(100);
