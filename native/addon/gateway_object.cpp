@@ -70,6 +70,11 @@ std::optional<InterfaceFacts> facts_of(int ifindex)
 	return if_indextoname(static_cast<unsigned>(ifindex), name) ? interface_facts(name) : std::nullopt;
 }
 
+Queues queues_of(const std::optional<InterfaceFacts> &facts)
+{
+	return facts ? Queues{facts->rx_queues, facts->tx_queues} : Queues{};
+}
+
 std::string to_text(const vx_addr &address)
 {
 	static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
@@ -191,8 +196,7 @@ GatewayObject::GatewayObject(const Napi::CallbackInfo &info) : Napi::ObjectWrap<
 	auto plan = info[0].As<Napi::Object>();
 	DatapathPlan datapath = to_datapath_plan(plan);
 	auto inside = facts_of(datapath.inside_ifindex), outside = facts_of(datapath.outside_ifindex);
-	auto opened = Gateway::open(datapath, to_workers_plan(plan), inside ? inside->rx_queues : 1,
-				    outside ? outside->tx_queues : 1);
+	auto opened = Gateway::open(datapath, to_workers_plan(plan), queues_of(inside), queues_of(outside));
 	if (!opened) {
 		to_js_error(env, opened.error()).ThrowAsJavaScriptException();
 		return;

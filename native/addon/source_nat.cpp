@@ -101,7 +101,7 @@ nat::Config to_engine(const Napi::Object &plan)
 	out.blocks_per_subscriber = number(plan, "blocksPerSubscriber");
 	out.sessions_per_subscriber = number(plan, "sessionsPerSubscriber");
 	out.new_sessions_per_second = number(plan, "newSessionsPerSecond");
-	out.sessions_max = number(plan, "sessionsPerWorker");
+	out.engine.sessions_max = number(plan, "sessionsPerWorker");
 	out.mss_clamp = number(plan, "mssClamp");
 	out.timeouts = to_timeouts(plan.Get("timeouts").As<Napi::Object>());
 	each(plan, "exclude", [&](const Napi::Object &prefix) {

@@ -119,6 +119,13 @@ uint32_t encapsulation_mtu_bytes(const TunnelHost &host)
 	return (is_ipv4(host) ? kIpv4HeaderBytes : kIpv6HeaderBytes) + kUdpBytes + kVxlanBytes + kEthernetBytes;
 }
 
+bool reachable(const Tunnel &tunnel, const TunnelHost &host)
+{
+	static constexpr uint8_t kNobody[6] = {};
+	return memcmp(tunnel.peer_mac, kNobody, sizeof kNobody) &&
+	       (!host.vxlan || is_mapped(tunnel.peer) == is_ipv4(host));
+}
+
 uint32_t encapsulation_bytes(const Tunnel &tunnel, const TunnelHost &host)
 {
 	return kEthernetBytes + tag_bytes(tunnel) + encapsulation_mtu_bytes(host);

@@ -49,6 +49,9 @@ uint32_t encapsulation_bytes(const Tunnel &tunnel, const TunnelHost &host);
 // Of those, what counts against the interface's MTU: all but the outer Ethernet header and its tags.
 uint32_t encapsulation_mtu_bytes(const TunnelHost &host);
 
+// False: nothing was learned yet, or it came by another address family than our end has.
+bool reachable(const Tunnel &tunnel, const TunnelHost &host);
+
 // The same for all packets of a flow, and for all pieces of a datagram; of an IPv4 packet with `length` bytes there.
 uint32_t inner_flow_hash(const uint8_t *ip, uint32_t length);
 

@@ -9,8 +9,7 @@ namespace vx {
 
 struct SourceNat {
 	nat::PoolConfig pools;  // `workers` is filled in by the gateway, as the engines' worker, key and MTUs
-	nat::Config engine;     // every worker's, but for its share of sessions_max
-	uint32_t sessions_max = 1000000;
+	nat::Config engine;     // every worker's
 
 	// As nat::PortBlocks makes room: an address may be in several pools, and a forward's in none.
 	uint32_t addresses_max() const

@@ -16,7 +16,7 @@ Exceptions::Exceptions(Shared &shared, Frames &frames, Sender &sender, Netlink &
 	  routes_(shared.links.outside().ifindex, shared.config.routes4_fd, shared.config.routes6_fd, shared.tables,
 		  shared.events),
 	  neighbours_(shared.links, shared.config.neighbours_fd, requests, sender, shared.tables, shared.events),
-	  fragments_(frames, sender, shared.config, [this](Frame frame, uint64_t) { forward(frame); })
+	  fragments_(frames, sender, shared.config, [this](Frame frame, uint64_t now_ns) { forward(frame, now_ns); })
 {
 	neighbours_.set_drain(std::move(drain));
 }
@@ -52,15 +52,16 @@ void Exceptions::handle(const vx_exception &exception, Frame frame, uint64_t now
 		return sender_.drop(frame, VX_DROP_malformed_inner);
 	switch (exception.reason) {
 	case VX_EXCEPTION_NEIGHBOUR:
-	case VX_EXCEPTION_TOO_BIG: return forward(frame);
+	case VX_EXCEPTION_TOO_BIG: return forward(frame, now_ns_);
 	case VX_EXCEPTION_FRAGMENT_FIRST: return fragments_.first(exception, frame, now_ns_);
 	case VX_EXCEPTION_FRAGMENT_LATER: return fragments_.later(exception, frame, now_ns_);
 	default: broken("an exception without a reason");
 	}
 }
 
-void Exceptions::forward(Frame frame)
+void Exceptions::forward(Frame frame, uint64_t now_ns)
 {
+	now_ns_ = now_ns;
 	if (!shared_.config.follow_routes)
 		return sender_.send(frame, shared_.config.fixed_mac);
 	const uint8_t *ip = frames_.at(frame.address) + kEthernetBytes;

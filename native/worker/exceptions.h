@@ -24,6 +24,8 @@ public:
 							std::function<void()> drain);
 
 	void handle(const vx_exception &exception, Frame frame, uint64_t now_ns);
+	// Takes a frame whose IP packet is as it leaves.
+	void forward(Frame frame, uint64_t now_ns);
 	// After packets were handled: acts on what was learned meanwhile.
 	void settle(uint64_t now_ns);
 	// Readable when the kernel has announced something, which follow() reads.
@@ -55,7 +57,6 @@ private:
 
 	Exceptions(Shared &shared, Frames &frames, Sender &sender, Netlink &requests, std::function<void()> drain);
 	Result<void> read_kernel(uint64_t now_ns);
-	void forward(Frame frame);
 	void dispatch(NetlinkBytes bytes);
 	void catch_up();
 	void publish_snapshot();

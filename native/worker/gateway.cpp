@@ -6,24 +6,34 @@
 #include <cstring>
 #include <utility>
 
+#include "../core/nat/steering.h"
+
 namespace vx {
 
 Result<std::unique_ptr<Gateway>> Gateway::open(const DatapathPlan &datapath, const WorkersPlan &workers,
-					       uint32_t inside_queues, uint32_t outside_queues)
+					       Queues inside, Queues outside)
 {
 	std::unique_ptr<Gateway> self(new Gateway);
 	self->plan_ = datapath;
 	self->workers_plan_ = workers;
-	self->outside_queues_ = outside_queues;
+	self->inside_ = inside;
+	self->outside_ = outside;
 	self->plan_.workers = static_cast<uint32_t>(workers.cpus.size());
 	if (!self->plan_.workers || self->plan_.workers > VX_WORKERS_MAX)
 		return Error{"WORKER_FAILED", "count workers", EINVAL, std::to_string(self->plan_.workers)};
-	self->plan_.inside_queues = std::min<uint32_t>(inside_queues, VX_QUEUES_MAX);
-	self->plan_.umem_chunks = umem_chunks(self->plan_.workers, self->plan_.inside_queues, datapath.hand_over);
+	self->plan_.inside_queues = std::min<uint32_t>(inside.receive, VX_QUEUES_MAX);
+	if (datapath.source_nat && datapath.hand_over == VX_HAND_OVER_SOCKETS)
+		self->plan_.outside_sockets = std::min<uint32_t>(outside.receive, VX_QUEUES_MAX);
+	self->plan_.umem_chunks = umem_chunks(self->plan_.workers, self->plan_.inside_queues, datapath.hand_over, self->plan_.outside_sockets,
+					       datapath.source_nat ? inside.transmit : 0);
+	if (datapath.source_nat)
+		self->plan_.umem_chunks += self->plan_.workers * 2 * kNatFragmentsHeld;
 	auto opened = Datapath::open(self->plan_);
 	if (!opened)
 		return opened.error();
 	self->datapath_ = std::move(*opened);
+	if (auto made = self->make_nat(); !made)
+		return made.error();
 	auto ring = RingReader::open(self->datapath_->map_fd("packet_ringbuf"),
 				     [gateway = self.get()](const uint8_t *bytes, size_t length) {
 					     vx_sample &sample = gateway->samples_.emplace_back();
@@ -33,6 +43,27 @@ Result<std::unique_ptr<Gateway>> Gateway::open(const DatapathPlan &datapath, con
 		return ring.error();
 	self->sample_ring_ = std::move(*ring);
 	return self;
+}
+
+Result<void> Gateway::make_nat()
+{
+	if (!plan_.source_nat)
+		return {};
+	auto made = Nat::make(*plan_.source_nat, plan_.workers, datapath_->port_owners());
+	if (!made)
+		return made.error();
+	nat_ = std::move(*made);
+	std::vector<uint32_t> addresses;
+	for (uint32_t i = 0; i < nat_->blocks().addresses(); i++)
+		addresses.push_back(nat_->blocks().address_be(static_cast<uint16_t>(i)));
+	std::vector<ForwardOwner> forwards;
+	for (const nat::Forward &one : plan_.source_nat->pools.forwards)
+		forwards.push_back({{one.public_be, htobe16(one.public_port), one.protocol, 0},
+				    nat::owner_of_subscriber(one.realm, one.inside_be, plan_.workers)});
+	std::vector<vx_gateway_key> gateways;
+	for (const nat::Gateway &one : plan_.source_nat->engine.gateways)
+		gateways.push_back({one.realm, one.address_be});
+	return datapath_->set_pool(addresses, forwards, gateways);
 }
 
 Result<Trial> Gateway::try_outside()
@@ -53,7 +84,16 @@ Result<Attached> Gateway::attach()
 	config.inside_ifindex = plan_.inside_ifindex;
 	config.outside_ifindex = plan_.outside_ifindex;
 	config.inside_queues = plan_.inside_queues;
-	config.outside_queues = outside_queues_;
+	config.outside_queues = outside_.transmit;
+	if (nat_) {
+		config.outside_rx_queues = plan_.outside_sockets;
+		config.inside_tx_queues = inside_.transmit;
+		config.nat = nat_.get();
+		config.tunnel_host.vxlan = !plan_.plain_ethernet;
+		config.tunnel_host.port = plan_.vxlan_port;
+		if (plan_.local)
+			config.tunnel_host.local = *plan_.local;
+	}
 	config.hand_over = plan_.hand_over;
 	config.umem_fd = datapath_->map_fd("umem");
 	config.inject_fd = plan_.hand_over == VX_HAND_OVER_EXCEPTIONS ? -1 : datapath_->outside_program_fd();

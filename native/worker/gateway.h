@@ -11,6 +11,7 @@
 #include "../io/kept_off.h"
 #include "../io/ring_reader.h"
 #include "../io/trial.h"
+#include "nat.h"
 #include "workers.h"
 
 namespace vx {
@@ -22,10 +23,15 @@ struct WorkersPlan {
 	int priority = 0;
 };
 
+// As many as the interface has.
+struct Queues {
+	uint32_t receive = 1, transmit = 1;
+};
+
 class Gateway {
 public:
 	static Result<std::unique_ptr<Gateway>> open(const DatapathPlan &datapath, const WorkersPlan &workers,
-						     uint32_t inside_queues, uint32_t outside_queues);
+						     Queues inside, Queues outside);
 	Datapath &datapath() { return *datapath_; }
 	// Attaches the outside program and tries whether redirected frames leave; before attach().
 	Result<Trial> try_outside();
@@ -38,14 +44,18 @@ public:
 	// 0: nobody watches any more.
 	std::vector<vx_sample> drain_samples(uint32_t most);
 	WorkerSnapshot snapshot();
+	// nullptr: no source NAT. As long as the gateway itself, also when the workers are stopped.
+	Nat *nat() { return nat_.get(); }
 
 private:
 	Gateway() = default;
+	Result<void> make_nat();
 	DatapathPlan plan_;
 	WorkersPlan workers_plan_;
-	uint32_t outside_queues_ = 1;
+	Queues inside_, outside_;
 	// Destroyed in reverse: the workers use the maps.
 	std::unique_ptr<Datapath> datapath_;
+	std::unique_ptr<Nat> nat_;
 	std::optional<KeptOff> kept_off_;
 	std::unique_ptr<Workers> workers_;
 	std::optional<RingReader> sample_ring_;

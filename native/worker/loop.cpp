@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstdio>
+#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
@@ -20,6 +21,7 @@
 namespace vx {
 namespace {
 
+constexpr size_t kWakeAt = 2;  // in polled_
 constexpr uint64_t kTickNs = 1000000000;
 constexpr uint64_t kFinishNsMax = 1000000000;
 constexpr uint64_t kDrainNsMax = 5000000000;
@@ -28,6 +30,7 @@ constexpr uint32_t kBatchMax = 1024;  // as the configuration's schema has it
 constexpr uint32_t kDrainBatchesMax = 64;  // under a flood the rings are never empty
 constexpr uint64_t kPollEveryNs = 1000000;  // while not sleeping: for what is no packet
 constexpr uint64_t kCountRefusedNs = 5000000;
+constexpr uint32_t kRecordAt = VX_FRAME_OFFSET_MAX / 2;  // as the kernel's headroom: room for a tunnel's headers
 constexpr uint64_t kSpinNs = 50000;  // a sleep and a wake-up cost about as much
 
 vx_injection *lane_of(const WorkersConfig &config, uint32_t number)
@@ -72,6 +75,10 @@ Result<std::unique_ptr<Loop>> Loop::open(Shared &shared, uint32_t number)
 		return done.error();
 	for (const int fd : {self->stop_fd_.get(), self->records_->fd()})
 		self->polled_.push_back({fd, POLLIN, 0});
+	if (shared.config.nat) {
+		self->open_translator();
+		self->polled_.push_back({shared.config.nat->wake_fd(number), POLLIN, 0});
+	}
 	for (const XskReceiver &receiver : self->receivers_)
 		self->polled_.push_back({receiver.fd(), POLLIN, 0});
 	if (self->exceptions_)
@@ -81,27 +88,52 @@ Result<std::unique_ptr<Loop>> Loop::open(Shared &shared, uint32_t number)
 
 Result<void> Loop::open_sockets()
 {
+	for (const auto &queues : shared_.receive)
+		for (const auto &queue : queues)
+			if (auto done = open_receiver(*queue); !done)
+				return done;
+	for (const vx_direction to : {VX_INSIDE, VX_OUTSIDE})
+		if (!shared_.transmit[to].empty())
+			if (auto done = open_transmitter(to); !done)
+				return done;
+	return {};
+}
+
+Result<void> Loop::open_receiver(RxQueue &queue)
+{
 	const uint32_t workers = shared_.config.count();
-	receivers_.reserve(shared_.receive[VX_INSIDE].size());
-	for (const auto &queue : shared_.receive[VX_INSIDE]) {
-		// Those that stand still keep no more than their part of a queue's frames from the others.
-		const uint32_t entries = workers == 1 ? std::bit_ceil(queue->share() + 1) : std::bit_floor(queue->share() / workers);
-		auto receiver = XskReceiver::open(*shared_.umem, *queue, entries, shared_.umem_socket);
-		if (!receiver)
-			return receiver.error();
-		receivers_.push_back(std::move(*receiver));
-		if (shared_.umem_socket < 0)
-			shared_.umem_socket = receivers_.back().fd();
-		queue->refill(frames_);
-	}
-	TxQueue &way_out = shared_.transmit_of(VX_OUTSIDE, shared_.config.cpus[number_]);
-	auto transmitter = XskTransmitter::open(*shared_.umem, way_out, shared_.umem_socket);
+	// Those that stand still keep no more than their part of a queue's frames from the others.
+	const uint32_t entries = workers == 1 ? std::bit_ceil(queue.share() + 1) : std::bit_floor(queue.share() / workers);
+	auto receiver = XskReceiver::open(*shared_.umem, queue, entries, shared_.umem_socket);
+	if (!receiver)
+		return receiver.error();
+	receivers_.push_back(std::move(*receiver));
+	if (shared_.umem_socket < 0)
+		shared_.umem_socket = receivers_.back().fd();
+	queue.refill(frames_);
+	return {};
+}
+
+Result<void> Loop::open_transmitter(vx_direction to)
+{
+	TxQueue &queue = shared_.transmit_of(to, shared_.config.cpus[number_]);
+	auto transmitter = XskTransmitter::open(*shared_.umem, queue, shared_.umem_socket);
 	if (!transmitter)
 		return transmitter.error();
-	transmitter_ = std::move(*transmitter);
 	if (shared_.umem_socket < 0)
-		shared_.umem_socket = transmitter_.fd();
+		shared_.umem_socket = transmitter->fd();
+	(to == VX_INSIDE ? inside_transmitter_ : transmitter_) = std::move(*transmitter);
 	return {};
+}
+
+void Loop::open_translator()
+{
+	const WorkersConfig &config = shared_.config;
+	inside_sender_.emplace(VX_INSIDE, frames_, inside_transmitter_,
+			       Injector(config.inject_fd, lane_of(config, number_), config.cpus[number_], number_, &slot_),
+			       shared_.links, requests_, slot_, shared_.events,
+			       Sampler(*config.control, slot_, shared_.events));
+	translator_.emplace(*config.nat, shared_, number_, frames_, sender_, *inside_sender_, exceptions_.get(), slot_);
 }
 
 Result<void> Loop::admit()
@@ -136,17 +168,29 @@ void Loop::handle_ring_record(const uint8_t *bytes, size_t length)
 	if (exception.length > VX_EXCEPTION_BYTES_MAX || exception.length > length - sizeof exception)
 		broken("a ring record is shorter than its packet");
 	if (!frames_.has())
-		return sender_.drop_frameless(VX_INSIDE, VX_DROP_fill_empty);
-	const Frame frame{frames_.take(), exception.length};
+		return drop_frameless(exception, bytes + sizeof exception);
+	const Frame frame{frames_.take() + kRecordAt, exception.length};
 	memcpy(frames_.at(frame.address), bytes + sizeof exception, exception.length);
 	handle(exception, frame);
+}
+
+void Loop::drop_frameless(const vx_exception &exception, const uint8_t *frame)
+{
+	if (exception.reason == VX_EXCEPTION_ARP)
+		return;  // has its fate already
+	const bool outside = exception.reason == VX_EXCEPTION_TRANSLATE && exception.length >= sizeof(vx_translate) &&
+			     frame[offsetof(vx_translate, direction)] == VX_OUTSIDE;
+	sender_.drop_frameless(outside ? VX_OUTSIDE : VX_INSIDE, VX_DROP_fill_empty);
 }
 
 // A frame from a socket, with a header in front of it or without.
 void Loop::handle_received(Frame frame)
 {
 	uint8_t *bytes = frames_.at(frame.address);
-	if (load16_be(bytes + kEtherTypeAt) != VX_ETHERTYPE_EXCEPTION) {
+	const uint16_t mark = load16_be(bytes + kEtherTypeAt);
+	if (mark == VX_ETHERTYPE_TRANSLATE)
+		return translate(frame);
+	if (mark != VX_ETHERTYPE_EXCEPTION) {
 		worked_ = true;
 		return sender_.send_ready(frame);
 	}
@@ -154,6 +198,18 @@ void Loop::handle_received(Frame frame)
 	memcpy(&exception, bytes - sizeof exception, sizeof exception);
 	store16_be(bytes + kEtherTypeAt, ethertype_for(bytes + kEthernetBytes));
 	handle(exception, frame);
+}
+
+void Loop::translate(Frame frame)
+{
+	if (!translator_ || frame.length < sizeof(vx_translate))
+		broken("a packet to be translated where nothing is");
+	worked_ = true;
+	vx_translate header;
+	memcpy(&header, frames_.at(frame.address), sizeof header);
+	if (header.started_ns)
+		sample_started_ns_ = header.started_ns;
+	translator_->take(frame, now_ns_);
 }
 
 void Loop::handle(const vx_exception &exception, Frame frame)
@@ -165,6 +221,8 @@ void Loop::handle(const vx_exception &exception, Frame frame)
 	if (exception.worker != number_)
 		broken("a packet of another worker's");
 	frame.length = exception.length;
+	if (exception.reason == VX_EXCEPTION_TRANSLATE)
+		return translate(frame);
 	worked_ = true;
 	if (exception.started_ns)
 		sample_started_ns_ = exception.started_ns;
@@ -172,6 +230,8 @@ void Loop::handle(const vx_exception &exception, Frame frame)
 		return sender_.send_ready(frame);
 	if (!exceptions_)
 		broken("an exception at another worker than 0");
+	if (exception.reason == VX_EXCEPTION_ARP && translator_)
+		return translator_->answer_arp(frame);
 	exceptions_->handle(exception, frame, now_ns_);
 }
 
@@ -198,7 +258,7 @@ bool Loop::receive_some()
 bool Loop::receive_turn()
 {
 	bool more = true;
-	for (uint32_t received = 0; more && received < VX_INJECTION_MAX && sender_.held() < VX_INJECTION_MAX;
+	for (uint32_t received = 0; more && received < VX_INJECTION_MAX && held() < VX_INJECTION_MAX;
 	     received += std::max(shared_.config.batch, 1u))
 		more = receive_some();
 	return more;
@@ -213,15 +273,36 @@ void Loop::refill()
 
 void Loop::receive_all()
 {
-	for (uint32_t i = 0; i < kDrainBatchesMax && receive_some(); i++)
-		sender_.flush(now_ns_);
+	for (uint32_t i = 0; i < kDrainBatchesMax && receive_some(); i++) {
+		if (translator_)
+			translator_->settle(now_ns_);
+		flush();
+	}
+}
+
+// Frames that wait to be sent.
+uint32_t Loop::held() const
+{
+	return sender_.held() + (inside_sender_ ? inside_sender_->held() : 0);
+}
+
+bool Loop::backlogged() const
+{
+	return sender_.backlogged() || (inside_sender_ && inside_sender_->backlogged());
+}
+
+void Loop::flush()
+{
+	sender_.flush(now_ns_);
+	if (inside_sender_)
+		inside_sender_->flush(now_ns_);
 }
 
 int Loop::poll_timeout_ms(bool more) const
 {
 	if (more)
 		return 0;
-	if (sender_.backlogged() || queues_starve())
+	if (backlogged() || queues_starve())
 		return 1;
 	const uint64_t left_ns = next_tick_ns_ > now_ns_ ? next_tick_ns_ - now_ns_ : 0;
 	return static_cast<int>(left_ns / 1000000 + 1);
@@ -237,7 +318,7 @@ bool Loop::queues_starve() const
 
 void Loop::note_latency()
 {
-	if (!sample_started_ns_ || sender_.backlogged())
+	if (!sample_started_ns_ || backlogged())
 		return;
 	const uint64_t elapsed_ns = now_ns_ - std::exchange(sample_started_ns_, 0);
 	slot_.latency_sum_ns += elapsed_ns;
@@ -249,10 +330,15 @@ void Loop::wait(int timeout_ms)
 	// Set before the rings are looked at once more: who reserves a record after that sees it, and poll(2) itself knows
 	// only of records that asked for a wake-up.
 	__atomic_store_n(&shared_.config.control->worker_sleeps[number_], timeout_ms != 0, __ATOMIC_SEQ_CST);
-	if (records_->pending())
+	if (records_->pending() || (translator_ && translator_->pending()))
 		timeout_ms = 0;
 	poll(polled_.data(), polled_.size(), timeout_ms);
 	__atomic_store_n(&shared_.config.control->worker_sleeps[number_], 0, __ATOMIC_RELAXED);
+	if (translator_ && polled_[kWakeAt].revents) {
+		uint64_t times;
+		if (read(polled_[kWakeAt].fd, &times, sizeof times) < 0 && errno != EAGAIN)
+			broken("its wake-up event cannot be read");
+	}
 	now_ns_ = monotonic_ns();
 	next_poll_ns_ = now_ns_ + kPollEveryNs;
 	if (exceptions_ && polled_.back().revents)
@@ -266,10 +352,14 @@ void Loop::run()
 	next_tick_ns_ = now_ns_ + kTickNs;
 	while (!stopping_.load(std::memory_order_relaxed)) {
 		slot_.heartbeat++;
-		const bool more = receive_turn();
+		bool more = receive_turn();
+		if (translator_) {
+			more |= translator_->settle(now_ns_);
+			more |= translator_->tick(now_ns_);
+		}
 		if (exceptions_)
 			exceptions_->settle(now_ns_);
-		sender_.flush(now_ns_);
+		flush();
 		// With what has just been sent: nothing would wake a worker whose fill rings are empty.
 		refill();
 		now_ns_ = monotonic_ns();
@@ -293,7 +383,7 @@ void Loop::tick()
 	next_tick_ns_ = now_ns_ + kTickNs;
 	if (exceptions_)
 		exceptions_->tick(now_ns_);
-	sender_.flush(now_ns_);
+	flush();
 	count_refused();
 	if (shared_.config.count() == 1)
 		shared_.check_frames(frames());
@@ -303,9 +393,9 @@ void Loop::tick()
 void Loop::count_refused()
 {
 	count_refused_ns_ = now_ns_ + kCountRefusedNs;
-	auto &dropped = slot_.direction[VX_INSIDE].dropped;
-	for (XskReceiver &receiver : receivers_) {
-		const auto [ring_full, fill_empty] = receiver.refused();
+	for (size_t i = 0; i < receivers_.size(); i++) {
+		const auto [ring_full, fill_empty] = receivers_[i].refused();
+		auto &dropped = slot_.direction[i < shared_.receive[VX_INSIDE].size() ? VX_INSIDE : VX_OUTSIDE].dropped;
 		dropped[VX_DROP_ring_full] += ring_full;
 		dropped[VX_DROP_fill_empty] += fill_empty;
 	}
@@ -313,7 +403,21 @@ void Loop::count_refused()
 
 uint32_t Loop::frames() const
 {
-	return frames_.free_count() + sender_.held() + (exceptions_ ? exceptions_->waiting() : 0);
+	return frames_.free_count() + held() + (exceptions_ ? exceptions_->waiting() : 0) +
+	       (translator_ ? translator_->held() : 0);
+}
+
+// What workers hand over to each other comes to an end when none receives any more. What is left then, Workers drops.
+void Loop::finish_translations()
+{
+	shared_.receiving.fetch_sub(1);
+	const uint64_t until_ns = monotonic_ns() + kFinishNsMax;
+	do {
+		now_ns_ = monotonic_ns();
+		translator_->settle(now_ns_);
+		flush();
+	} while ((shared_.receiving.load() || translator_->pending()) && now_ns_ < until_ns);
+	translator_->finish(now_ns_);
 }
 
 void Loop::finish()
@@ -321,19 +425,24 @@ void Loop::finish()
 	// To the last: what is left in a ring has no fate. XDP adds nothing any more; the bound is for one that does.
 	for (const uint64_t until_ns = monotonic_ns() + kDrainNsMax; receive_some() && now_ns_ < until_ns;
 	     now_ns_ = monotonic_ns())
-		sender_.flush(now_ns_);
+		flush();
+	if (translator_)
+		finish_translations();
 	if (exceptions_)
 		exceptions_->stop(now_ns_);
 	const uint64_t until_ns = monotonic_ns() + kFinishNsMax;
 	do {
 		now_ns_ = monotonic_ns();
-		sender_.flush(now_ns_);
-	} while (sender_.backlogged() && now_ns_ < until_ns);
+		flush();
+	} while (backlogged() && now_ns_ < until_ns);
 	sender_.give_up();
+	if (inside_sender_)
+		inside_sender_->give_up();
 	count_refused();
 	// Here, not one after the other on the main thread: the kernel waits for a grace period with each.
 	receivers_.clear();
 	transmitter_ = XskTransmitter();
+	inside_transmitter_ = XskTransmitter();
 	alive_.store(false, std::memory_order_relaxed);
 }
 

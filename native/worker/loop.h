@@ -1,6 +1,6 @@
 // One worker's loop and what it owns. Made by Workers::start on the starting thread; run() is the worker's thread.
 //
-// A packet's way: receive -> READY: sender; else: exceptions, which worker 0 has.
+// A packet's way: receive -> READY: sender; for source NAT: translator; else: exceptions, which worker 0 has.
 #pragma once
 
 #include <poll.h>
@@ -14,6 +14,7 @@
 #include "exceptions.h"
 #include "sender.h"
 #include "shared.h"
+#include "translator.h"
 
 namespace vx {
 
@@ -39,15 +40,17 @@ private:
 	const uint32_t number_;
 	vx_slot &slot_;
 	Frames frames_;
-	std::vector<XskReceiver> receivers_;
-	XskTransmitter transmitter_;
+	std::vector<XskReceiver> receivers_;  // of the inside's queues, then of the outside's
+	XskTransmitter transmitter_, inside_transmitter_;
 	Netlink requests_;
 	std::optional<RingReader> records_;
 	Sender sender_;
 	std::unique_ptr<Exceptions> exceptions_;
+	std::optional<Sender> inside_sender_;     // with source NAT, as the next
+	std::optional<Translator> translator_;
 
 	Fd stop_fd_;
-	std::vector<pollfd> polled_;  // stop, records, the sockets, then what exceptions_ follows
+	std::vector<pollfd> polled_;  // stop, wake, records, the sockets, then what exceptions_ follows
 	std::atomic<bool> stopping_{false}, alive_{true};
 	uint64_t now_ns_ = 0;
 	uint64_t next_tick_ns_ = 0;
@@ -59,14 +62,22 @@ private:
 
 	Loop(Shared &shared, uint32_t number);
 	Result<void> open_sockets();
+	Result<void> open_receiver(RxQueue &queue);
+	Result<void> open_transmitter(vx_direction to);
 	Result<void> open_rings();
+	void open_translator();
+	uint32_t held() const;
+	bool backlogged() const;
+	void flush();
 
 	bool receive_some();
 	bool receive_turn();
 	void receive_all();
 	void refill();
 	void handle_ring_record(const uint8_t *bytes, size_t length);
+	void drop_frameless(const vx_exception &exception, const uint8_t *frame);
 	void handle_received(Frame frame);
+	void translate(Frame frame);
 	void handle(const vx_exception &exception, Frame frame);
 	void note_latency();
 
@@ -75,6 +86,7 @@ private:
 	void wait(int timeout_ms);
 	void tick();
 	void count_refused();
+	void finish_translations();
 	void finish();
 };
 

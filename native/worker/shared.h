@@ -28,6 +28,7 @@ struct Shared {
 	std::vector<std::unique_ptr<QueueRings>> rings[VX_DIRECTIONS];
 	std::vector<std::unique_ptr<RxQueue>> receive[VX_DIRECTIONS];
 	std::vector<std::unique_ptr<TxQueue>> transmit[VX_DIRECTIONS];
+	std::atomic<uint32_t> receiving;  // workers that have not begun to end
 
 	// Every frame in exactly one place, once no worker runs; `own` are the workers' free ones and those they hold.
 	void check_frames(uint32_t own) const;

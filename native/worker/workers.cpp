@@ -86,7 +86,8 @@ uint32_t umem_chunks(uint32_t workers, uint32_t inside_queues, vx_hand_over hand
 Shared::Shared(const WorkersConfig &wanted, std::unique_ptr<Umem> frames)
 	: config(wanted), umem(std::move(frames)), tables(wanted.control),
 	  links(static_cast<uint32_t>(wanted.inside_ifindex), static_cast<uint32_t>(wanted.outside_ifindex),
-		wanted.interface_fd, tables, events)
+		wanted.interface_fd, tables, events),
+	  receiving(wanted.count())
 {
 	make_queues(VX_INSIDE, config.inside_queues, config.inside_tx_queues);
 	make_queues(VX_OUTSIDE, config.outside_rx_queues, std::max(config.outside_queues, 1u));
@@ -138,8 +139,26 @@ struct Workers::State {
 				pthread_join(one.thread, nullptr);
 			own += one.loop->frames();
 		}
-		if (ran)
-			shared.check_frames(own);
+		if (!ran)
+			return;
+		if (shared.config.nat)
+			own += shared.config.nat->handoffs().size();
+		shared.check_frames(own);
+		drop_handed_over();
+	}
+
+	// Of workers that ended without waiting for each other.
+	void drop_handed_over()
+	{
+		if (!shared.config.nat)
+			return;
+		Handoffs &handoffs = shared.config.nat->handoffs();
+		for (uint32_t pair = 0; pair < threads.size() * threads.size(); pair++)
+			for (HandedOver left; handoffs.between(pair / threads.size(), pair % threads.size()).pop(left);)
+				if (left.frame.ledger != Ledger::originated)
+					shared.config.slots[pair % threads.size()]
+						.direction[left.frame.ledger == Ledger::outside ? VX_OUTSIDE : VX_INSIDE]
+						.dropped[VX_DROP_handoff_full]++;
 	}
 };
 

@@ -14,9 +14,12 @@
 #include <vector>
 
 #include "../../bpf/abi/abi.h"
+#include "../core/tunnel.h"
 #include "../io/result.h"
 
 namespace vx {
+
+class Nat;
 
 struct WorkersConfig {
 	std::vector<int> cpus = {0};  // one worker each, pinned to it
@@ -43,6 +46,8 @@ struct WorkersConfig {
 	int interface_fd;             // interface_map, ARRAY vx_direction -> vx_interface
 	int fragments_fd;             // HASH vx_fragment_key -> vx_fragment
 	int exception_rings_fd;       // percpu_ringbufs: ARRAY_OF_MAPS CPU * workers + worker -> RINGBUF of vx_exception + frame
+	Nat *nat = nullptr;           // source NAT; nullptr: none
+	TunnelHost tunnel_host{};     // then: our end of the tunnels, its MAC aside
 	vx_control *control;          // mapped .bss of the programs; worker 0 bumps `generation`, atomically
 	vx_slot *slots;               // stats_map, mapped: worker 0's and the following
 

@@ -54,6 +54,9 @@ public:
 	// Ends what has timed out, looking at no more than `budget` records of a kind. False: there is more to do.
 	bool tick(uint64_t now_ns, uint32_t budget);
 
+	// Lets go of all fragments that wait, as lost: before the end.
+	void give_up_fragments() { fragments_.give_up(); }
+
 	// Fragments that were held and are let go: to be drained after each batch and tick.
 	bool take_fragment(KeptFragment &fragment) { return fragments_.take(fragment); }
 	Replies &replies() { return replies_; }

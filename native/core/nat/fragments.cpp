@@ -146,6 +146,12 @@ void Fragments::learn(const DatagramKey &key, const Fate &fate, Ticks now)
 	push(known_, number);
 }
 
+void Fragments::give_up()
+{
+	while (waiting_.first != kNone)
+		drop_oldest(waiting_);
+}
+
 void Fragments::expire(Ticks now)
 {
 	for (Queue *queue : {&waiting_, &known_})

@@ -45,6 +45,7 @@ public:
 	// The first one has come: those kept are let go.
 	void learn(const DatagramKey &key, const Fate &fate, Ticks now);
 	void expire(Ticks now);
+	void give_up();
 
 	// Fragments let go since; false: no more.
 	bool take(KeptFragment &fragment);
