@@ -101,7 +101,7 @@ nat::Config to_engine(const Napi::Object &plan)
 	out.blocks_per_subscriber = number(plan, "blocksPerSubscriber");
 	out.sessions_per_subscriber = number(plan, "sessionsPerSubscriber");
 	out.new_sessions_per_second = number(plan, "newSessionsPerSecond");
-	out.engine.sessions_max = number(plan, "sessionsPerWorker");
+	out.sessions_max = number(plan, "sessionsPerWorker");
 	out.mss_clamp = number(plan, "mssClamp");
 	out.timeouts = to_timeouts(plan.Get("timeouts").As<Napi::Object>());
 	each(plan, "exclude", [&](const Napi::Object &prefix) {
@@ -117,7 +117,7 @@ nat::Config to_engine(const Napi::Object &plan)
 
 SourceNat to_source_nat(const Napi::Object &plan)
 {
-	return {to_pools(plan), to_engine(plan), number(plan, "maxSessions")};
+	return {to_pools(plan), to_engine(plan)};
 }
 
 }  // namespace vx
