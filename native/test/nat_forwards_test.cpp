@@ -56,6 +56,55 @@ TEST(Pool, AForwardToAHostThatNeverSpokeIsANamedDrop)
 	EXPECT_TRUE(nat.outside(tcp(endpoint(kR1), endpoint("203.0.113.1:8080"), kSyn)).sent(Side::inside));
 }
 
+// A host answers every SYN: that says nothing about who asked.
+TEST(Pool, AFloodOfSynsFromNowhereToAForwardMakesNothingThatLasts)
+{
+	Nat nat(forwarded());
+	nat.open_udp("10.0.0.5:9999", kR1);
+	for (uint32_t i = 0; i < 500; i++) {
+		const Endpoint nowhere{htonl(0xc6336400 + i % 250 + 1), static_cast<uint16_t>(1024 + i)};
+		ASSERT_TRUE(nat.outside(tcp(nowhere, endpoint("203.0.113.1:8080"), kSyn)).sent(Side::inside));
+		ASSERT_TRUE(nat.inside(tcp(endpoint("10.0.0.5:80"), nowhere, kSyn | kAck)).sent(Side::outside));
+	}
+	const Endpoint somebody = endpoint("192.0.2.77:4000");
+	nat.outside(tcp(somebody, endpoint("203.0.113.1:8080"), kSyn));
+	nat.inside(tcp(endpoint("10.0.0.5:80"), somebody, kSyn | kAck));
+	nat.outside(tcp(somebody, endpoint("203.0.113.1:8080"), kAck));
+	nat.advance(310);
+	EXPECT_EQ(nat.sessions(), 1u) << "whose handshake was complete";
+}
+
+TEST(Pool, StrangersDoNotSilenceAForwardsHost)
+{
+	Scene scene = forwarded();
+	scene.config.new_sessions_per_second = 200;
+	scene.config.sessions_per_subscriber = 80;
+	Nat nat(scene);
+	nat.open_udp("10.0.0.5:9999", kR1);
+	const auto stranger = [&](uint32_t i) {
+		const Endpoint nowhere{htonl(0xc6336400 + i % 250 + 1), static_cast<uint16_t>(1024 + i)};
+		return nat.outside(tcp(nowhere, endpoint("203.0.113.1:8080"), kSyn));
+	};
+	for (uint32_t i = 0; i < 1000; i++)
+		stranger(i);
+	EXPECT_EQ(stranger(2000).verdict.reason, VX_DROP_subscriber_limit);
+	EXPECT_EQ(nat.sessions(), 70u);
+	for (uint16_t port = 1; port <= 10; port++)
+		nat.open_udp(("10.0.0.5:" + std::to_string(3000 + port)).c_str(), kR1);
+	EXPECT_EQ(nat.refusal(flow("10.0.0.5", 4000)), VX_DROP_subscriber_limit);
+
+	scene.config.sessions_per_subscriber = 2000;
+	Nat other(scene);
+	other.open_udp("10.0.0.5:9999", kR1);
+	int rate = 0;
+	for (uint32_t i = 0; i < 400; i++)
+		rate += other.outside(tcp({htonl(0xc6336401), static_cast<uint16_t>(1024 + i)},
+					  endpoint("203.0.113.1:8080"), kSyn))
+				.verdict.reason == VX_DROP_session_rate;
+	EXPECT_EQ(rate, 200);
+	other.open_udp("10.0.0.5:9998", kR1);
+}
+
 TEST(Pool, AForwardIsForItsProtocolOnlyAndItsPortIsNeverAllocated)
 {
 	Scene scene = forwarded();

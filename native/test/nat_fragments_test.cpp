@@ -107,9 +107,92 @@ TEST(Fragments, AFirstPieceTooShortForItsHeaderIsDroppedAndSoIsTheRest)
 	const auto pieces = in_pieces(tcp(endpoint(kA), endpoint(kR1), kSyn, 40, {.dont_fragment = false}), 16);
 	EXPECT_EQ(nat.inside(pieces[0]).verdict.reason, VX_DROP_malformed_inner);
 	EXPECT_EQ(nat.sessions(), 0u);
-	EXPECT_TRUE(nat.all_from_inside(pieces[1]).empty());
+	EXPECT_EQ(nat.inside(pieces[1]).verdict.reason, VX_DROP_malformed_inner) << "it is the rest of the header";
+	EXPECT_TRUE(nat.all_from_inside(pieces[2]).empty());
 	nat.advance(30);
 	EXPECT_EQ(nat.held(), 0u) << "nobody vouched for it";
+}
+
+TEST(Fragments, APieceThatLiesOverTheHeaderTheFirstWasJudgedByIsMalformed)
+{
+	Nat nat(scene_with(1));
+	const auto pieces = in_pieces(tcp(endpoint(kA), endpoint(kR1), kSyn, 64, {.dont_fragment = false}), 24);
+	ASSERT_TRUE(nat.inside(pieces[0]).sent(Side::outside));
+	for (const uint8_t offset : {uint8_t{1}, uint8_t{2}}) {
+		Bytes over = pieces[1];
+		over[7] = offset;
+		fix_checksums(over);
+		EXPECT_EQ(nat.inside(over).verdict.reason, VX_DROP_malformed_inner);
+	}
+	EXPECT_TRUE(nat.inside(pieces[1]).sent(Side::outside));
+}
+
+// What is remembered of a datagram outlives who it was for when timeouts are short, and his record may be another's.
+TEST(Fragments, ALatePieceForAHostThatIsGoneReachesNobodyElse)
+{
+	Scene scene = scene_with(1);
+	scene.config.timeouts.udp = scene.config.timeouts.port_hold = 1;
+	Nat nat(scene);
+	const Ip cut{.dont_fragment = false, .id = 77};
+	const Endpoint mapped = nat.open_udp(kA, kR1);
+	const auto in = in_pieces(udp(endpoint(kR1), mapped, 100, cut), 64);
+	const auto out = in_pieces(udp(endpoint(kA), endpoint(kR1), 100, cut), 64);
+	ASSERT_TRUE(nat.outside(in[0]).sent(Side::inside));
+	ASSERT_TRUE(nat.inside(out[0]).sent(Side::outside));
+	nat.advance(5);
+	ASSERT_EQ(nat.sessions(), 0u);
+	EXPECT_EQ(nat.outside(in[1]).verdict.reason, VX_DROP_no_session) << "nobody has the record";
+	nat.open_udp("10.9.9.9:5000", kR1, 200);
+	EXPECT_EQ(nat.engine().subscribers().find(200, address("10.9.9.9")), 0u) << "he has it";
+	EXPECT_EQ(nat.outside(in[1]).verdict.reason, VX_DROP_no_session);
+	const Out late = nat.inside(out[1]);
+	EXPECT_EQ(late.verdict.reason, VX_DROP_no_session);
+	EXPECT_EQ(late.sender_be, 0u) << "his tunnel is not where this came from";
+}
+
+// Within one batch nothing is taken back yet.
+TEST(Fragments, AFullTableCostsTheOldestDatagramAndNotEveryone)
+{
+	Scene scene = scene_with(1);
+	scene.config.fragments_waiting = 20;
+	Nat nat(scene);
+	const auto later = [](uint32_t host, uint16_t id = 1) {
+		return in_pieces(udp({htonl(0x0a800000 + host), 1}, endpoint(kR1), 100,
+				     {.dont_fragment = false, .id = id}),
+				 32);
+	};
+	Engine &engine = nat.engine();
+	std::vector<std::vector<Bytes>> kept;
+	uint64_t cookie = 0;
+	const auto send = [&](Bytes bytes) {
+		Packet packet{.ip = bytes.data(),
+			      .length = static_cast<uint32_t>(bytes.size()),
+			      .realm = kVni,
+			      .from = Side::inside,
+			      .cookie = ++cookie};
+		return engine.process(packet, nat.now_ns()).action;
+	};
+	for (uint32_t host = 0; host < 10; host++)
+		for (const uint32_t piece : {1, 2})
+			ASSERT_EQ(send(later(host)[piece]), Action::hold);
+	for (uint16_t id = 0; id < 20; id++)  // a batch of them
+		EXPECT_EQ(send(later(10, id)[1]), Action::drop);
+	uint32_t lost = 0;
+	for (KeptFragment fragment; engine.take_fragment(fragment); lost++)
+		EXPECT_FALSE(fragment.again);
+	EXPECT_EQ(lost, 2u) << "the oldest's";
+	EXPECT_EQ(send(later(40)[1]), Action::hold) << "there is room again";
+	ASSERT_EQ(send(later(9)[0]), Action::forward);
+	uint32_t again = 0;
+	for (KeptFragment fragment; engine.take_fragment(fragment); again++)
+		EXPECT_TRUE(fragment.again);
+	EXPECT_EQ(again, 2u);
+	EXPECT_EQ(send(later(10)[1]), Action::hold) << "one that was refused leaves nothing behind";
+	while (!engine.tick(nat.now_ns() + 60000000000, 1000)) {
+	}
+	for (KeptFragment fragment; engine.take_fragment(fragment);) {
+	}
+	EXPECT_EQ(engine.fragments().kept(), 0u);
 }
 
 TEST(Fragments, TheRestOfARefusedDatagramHasItsReason)

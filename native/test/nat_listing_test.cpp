@@ -80,6 +80,7 @@ TEST(Listing, ATcpSessionsStateIsShownAndItIsNeverIdleForLongerThanItIsOld)
 	};
 	EXPECT_EQ(state(), VX_SESSION_OPENING);
 	nat.outside(tcp(to, mapped, kSyn | kAck));
+	nat.inside(tcp(from, to, kAck));
 	EXPECT_EQ(state(), VX_SESSION_ESTABLISHED);
 	nat.inside(tcp(from, to, kFin | kAck));
 	EXPECT_EQ(state(), VX_SESSION_HALF_CLOSED);

@@ -3,6 +3,7 @@
 
 #include <set>
 
+#include "../core/nat/steering.h"
 #include "nat_bed.h"
 
 namespace vx::nat::test {
@@ -139,6 +140,16 @@ TEST(Pool, ExcludedDestinationsLeaveUntranslatedWhateverTheProtocol)
 	}
 	EXPECT_EQ(nat.sessions(), 0u);
 	EXPECT_NE(nat.open_udp(kA, "192.0.2.2:53").address_be, address("10.0.0.5"));
+}
+
+TEST(Pool, AForgedSourceDoesNotLeaveToAnExcludedDestinationEither)
+{
+	Scene scene = one_address();
+	scene.config.exclude = {{address("192.0.2.0"), 24}};
+	Nat nat(scene);
+	for (const char *forged : {"203.0.113.1:5000", "127.0.0.1:5000", "224.0.0.1:5000"})
+		EXPECT_EQ(nat.refusal(udp(endpoint(forged), endpoint("192.0.2.9:53"))), VX_DROP_filtered);
+	EXPECT_EQ(nat.refusal(udp(endpoint(kA), endpoint("192.0.2.9:53"))), -1);
 }
 
 TEST(Pool, AFreedPortRestsForEverybody)
@@ -315,6 +326,41 @@ TEST(Pool, ABlockWhoseReleaseWaitedServesItsSubscriberAgain)
 	nat.advance(430);
 	EXPECT_EQ(nat.records().size(), 1u);
 	EXPECT_EQ(nat.blocks().free_blocks(0), 8u);
+}
+
+TEST(Pool, LookingForAPortInVainIsLimitedLikeFindingOne)
+{
+	Scene scene = one_address();
+	scene.config.new_sessions_per_second = 200;
+	scene.config.blocks_per_subscriber = 1;
+	Nat nat(scene);
+	std::map<int, int> refused;
+	for (uint16_t i = 0; i < 1000; i++)
+		refused[nat.refusal(flow("10.0.0.5", 2000 + i))]++;
+	EXPECT_EQ(refused[-1], 128);
+	EXPECT_NEAR(refused[VX_DROP_no_port], 72, 1);
+	EXPECT_NEAR(refused[VX_DROP_session_rate], 800, 1);
+	nat.open_udp(kB, kR1);
+}
+
+TEST(Pool, AFullPoolServesAgainWhoeverReleasesTheBlock)
+{
+	Scene scene = small_pool(2);
+	scene.pools.workers = 2;
+	Nat nat(scene);
+	const auto host_of = [](uint32_t worker, uint32_t from) {
+		while (owner_of_subscriber(kVni, htonl(0x0a000000 + from), 2) != worker)
+			from++;
+		return text({htonl(0x0a000000 + from), 5000});
+	};
+	nat.open_udp(host_of(0, 1).c_str(), kR1);
+	nat.advance(200);
+	nat.open_udp(host_of(0, 50).c_str(), kR1);
+	EXPECT_EQ(nat.refusal(udp(endpoint(host_of(1, 1).c_str()), endpoint(kR1))), VX_DROP_no_block);
+	EXPECT_EQ(nat.refusal(udp(endpoint(host_of(1, 90).c_str()), endpoint(kR1))), VX_DROP_no_block);
+	nat.advance(240);
+	nat.open_udp(host_of(1, 1).c_str(), kR1);
+	EXPECT_EQ(nat.refusal(udp(endpoint(host_of(1, 90).c_str()), endpoint(kR1))), VX_DROP_no_block);
 }
 
 TEST(Pool, SpoofedSourcesAndScansHarmNoLiveSession)

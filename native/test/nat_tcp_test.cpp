@@ -337,7 +337,7 @@ TEST(Tcp, AWorkerThatStoodStillEndsWhatIsDueAndNothingElse)
 		lasting.nat.stall(tenths / 10.0);
 		opening.nat.stall(tenths / 10.0);
 		EXPECT_TRUE(lasting.lives());
-		EXPECT_EQ(opening.lives(), tenths <= 2401) << tenths;
+		EXPECT_EQ(opening.lives(), tenths <= 2402) << tenths;
 		lasting.nat.advance(1);
 	}
 }

@@ -153,6 +153,53 @@ TEST(Udp, AClockThatGoesBackStandsStill)
 	EXPECT_TRUE(nat.outside(udp(endpoint(kR1), mapped)).sent(Side::inside));
 }
 
+TEST(Udp, YearsMayPassAndTheClockMayBeAnyTimeOfDay)
+{
+	Scene scene = one_address();
+	scene.start_ns = (UINT64_C(7) << 58) - 1000000000;  // where 32 bits of the tables' ticks would come round
+	Nat nat(scene);
+	const Endpoint mapped = nat.open_udp(kA, kR1);
+	nat.advance(10);
+	EXPECT_TRUE(nat.outside(udp(endpoint(kR1), mapped)).sent(Side::inside));
+	nat.advance(300);
+	EXPECT_EQ(nat.sessions(), 0u);
+	nat.open_udp(kA, kR1);
+	nat.stall(8.0 * 365 * 86400);
+	EXPECT_EQ(nat.sessions(), 0u);
+	nat.open_udp(kA, kR1);
+	nat.advance(10);
+	EXPECT_EQ(nat.sessions(), 1u);
+	nat.stall(100.0 * 365 * 86400);  // more than there is
+	nat.advance(1000);
+}
+
+// A mapping may have thousands of strangers' sessions, which end with it: a tick ends those of one, not of all.
+TEST(Udp, ATickIsNotHeldUpByTheStrangersOfManyMappings)
+{
+	Scene scene = one_address();
+	scene.config.filtering = Filtering::endpoint_independent;
+	Nat nat(scene);
+	std::vector<Endpoint> mapped;
+	for (uint16_t port = 1; port <= 10; port++)
+		mapped.push_back(nat.open_udp(("10.0.0.5:" + std::to_string(5000 + port)).c_str(), kR1));
+	nat.advance(290);
+	for (const Endpoint &to : mapped)
+		for (uint16_t i = 0; i < 100; i++)
+			ASSERT_TRUE(nat.outside(udp({address("192.0.2.7"), static_cast<uint16_t>(1000 + i)}, to))
+					    .sent(Side::inside));
+	ASSERT_EQ(nat.sessions(), 1010u);
+	const uint64_t then = nat.now_ns() + 20000000000;
+	uint32_t most = 0, ticks = 0;
+	for (bool done = false; !done && ticks < 1000; ticks++) {
+		const uint32_t before = nat.sessions();
+		done = nat.engine().tick(then + ticks * 300000000, 32);
+		most = std::max(most, before - nat.sessions());
+	}
+	nat.stall(60);
+	EXPECT_EQ(nat.sessions(), 0u);
+	EXPECT_LE(most, 32u + 101);
+}
+
 TEST(Udp, StrangersDoNotKeepAMappingAliveUnderEndpointIndependentFiltering)
 {
 	Nat nat(filtering(Filtering::endpoint_independent));

@@ -8,13 +8,25 @@
 
 namespace vx::nat {
 
+namespace {
+
+// There may be a gateway a VNI, and each answer looks for one. Of two in one realm the first counts.
+Config in_order(Config config)
+{
+	std::stable_sort(config.gateways.begin(), config.gateways.end(),
+			 [](const Gateway &a, const Gateway &b) { return a.realm < b.realm; });
+	return config;
+}
+
+}  // namespace
+
 size_t Engine::bytes_needed(const Config &config, PortBlocks &blocks, const std::vector<Forward> &forwards)
 {
 	return Engine(config, blocks, forwards, Arena()).bytes_;
 }
 
 Engine::Engine(const Config &config, PortBlocks &blocks, const std::vector<Forward> &forwards, Arena arena)
-	: config_(config), blocks_(blocks),
+	: config_(in_order(config)), blocks_(blocks),
 	  subscribers_(arena, config_, blocks, Subscribers::capacity(config, blocks.total_blocks(), forwards.size()),
 		       stats_),
 	  mappings_(arena, config_, blocks, subscribers_, forwards.size(), stats_),
@@ -30,6 +42,7 @@ Engine::Engine(const Config &config, PortBlocks &blocks, const std::vector<Forwa
 	       std::span<std::byte> memory, uint64_t now_ns)
 	: Engine(config, blocks, forwards, Arena(memory))
 {
+	start_ns_ = now_ns;
 	set_time(now_ns);
 	set_mtu(Side::inside, config.mtu_inside);
 	set_mtu(Side::outside, config.mtu_outside);
@@ -174,7 +187,8 @@ Verdict Engine::fragment(Packet &packet, Headers &h)
 			.destination_be = load<uint32_t>(h.ip + 16),
 			.id_be = load<uint16_t>(h.ip + 4),
 			.stage = packet.stage,
-			.decrement = h.ip[8] != ttl};
+			.decrement = h.ip[8] != ttl,
+			.incarnations = {incarnation(verdict.subscriber), incarnation(verdict.sender)}};
 	fragments_.learn(key, fate, now_);
 	return verdict;
 }
@@ -185,6 +199,10 @@ Verdict Engine::apply_fate(Packet &packet, const Headers &h, const Fate &fate)
 	Verdict verdict = fate.verdict;
 	if (verdict.action == Action::drop || verdict.action == Action::pass)
 		return verdict;
+	// Whoever has the record by now must neither get the packet nor be sought where it came from.
+	if (incarnation(verdict.subscriber) != fate.incarnations[0] ||
+	    incarnation(verdict.sender) != fate.incarnations[1])
+		return drop(VX_DROP_no_session);
 	if (fate.decrement && h.ip[8] <= 1)
 		return drop(VX_DROP_ttl_expired);
 	verdict.fragment_mtu = 0;
@@ -251,10 +269,10 @@ bool Engine::tick(uint64_t now_ns, uint32_t budget)
 	set_time(now_ns);
 	const bool sessions_done = sessions_.expire(now_, budget);
 	const bool mappings_done = mappings_.free_rested(now_, now_ns_, budget);
-	fragments_.expire(now_);
-	subscribers_.retry_releases(now_ns_);
+	const bool fragments_done = fragments_.expire(now_, budget);
+	const bool releases_done = subscribers_.retry_releases(now_ns_, budget);
 	answer_unsolicited();
-	return sessions_done && mappings_done;
+	return sessions_done && mappings_done && fragments_done && releases_done;
 }
 
 }  // namespace vx::nat

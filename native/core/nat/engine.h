@@ -82,7 +82,7 @@ private:
 	void set_time(uint64_t now_ns)
 	{
 		now_ns_ = std::max(now_ns_, now_ns);
-		now_ = ticks_of(now_ns_);
+		now_ = ticks_of(now_ns_ - start_ns_);
 	}
 
 	// engine.cpp
@@ -92,6 +92,10 @@ private:
 	Verdict dispatch(Packet &packet, Headers &h, uint64_t hash);
 	Verdict translate(Packet &packet, Headers &h, uint64_t hash);
 	Verdict fragment(Packet &packet, Headers &h);
+	uint32_t incarnation(uint32_t number) const
+	{
+		return number == kNone ? 0 : subscribers_[number].incarnation;
+	}
 	Verdict apply_fate(Packet &packet, const Headers &h, const Fate &fate);
 	void follow_tcp(uint32_t number, const Headers &h, bool from_inside);
 	bool pass_mtu(const Packet &packet, const Headers &h, Side to, const IcmpError &error, Subscriber *subscriber,
@@ -134,7 +138,7 @@ private:
 	Rate session_rate_;
 	uint32_t mtu_[2] = {};  // by Side
 	size_t bytes_;
-	uint64_t now_ns_ = 0;
+	uint64_t start_ns_ = 0, now_ns_ = 0;
 	Ticks now_ = 0;
 };
 

@@ -20,7 +20,9 @@ uint32_t Fragments::number_of(const DatagramKey &key) const
 
 uint16_t &Fragments::waiting_of_source(const DatagramKey &key)
 {
-	return waiting_by_source_[spread(key.source_be ^ spread(key.realm)) % kSources];
+	// With a secret: nobody can choose a source that shares somebody else's share.
+	const uint32_t secret = static_cast<uint32_t>(key_.words[1]);
+	return waiting_by_source_[spread(key.source_be ^ spread(key.realm ^ secret)) % kSources];
 }
 
 void Fragments::push(Queue &queue, uint32_t number)
@@ -69,9 +71,8 @@ void Fragments::let_go(Datagram &datagram, bool again)
 	datagram.frame_count = 0;
 }
 
-void Fragments::drop_oldest(Queue &queue)
+void Fragments::drop_datagram(Queue &queue, uint32_t number)
 {
-	const uint32_t number = queue.first;
 	Datagram &datagram = slab_[number];
 	remove(queue, number);
 	let_go(datagram, false);
@@ -109,11 +110,14 @@ bool Fragments::keep(const DatagramKey &key, uint64_t cookie, Ticks now)
 	} else if (slab_[number].frame_count == kFramesPerDatagram) {
 		return false;
 	}
-	// Those let go and not yet taken still count: their memory is still held.
-	while (frames_.full() && waiting_.count > 1 && waiting_.first != number)
-		drop_oldest(waiting_);
-	if (frames_.full())
+	if (frames_.full()) {
+		// The oldest makes room for the next one to come; no need where some are on their way out already.
+		if (go_first_ == kNone && waiting_.first != number)
+			drop_oldest(waiting_);
+		if (slab_[number].first_frame == kNone)
+			drop_datagram(waiting_, number);
 		return false;
+	}
 	Datagram &datagram = slab_[number];
 	const uint32_t frame = frames_.take();
 	frames_[frame] = {cookie, kNone, false};
@@ -152,11 +156,15 @@ void Fragments::give_up()
 		drop_oldest(waiting_);
 }
 
-void Fragments::expire(Ticks now)
+bool Fragments::expire(Ticks now, uint32_t budget)
 {
 	for (Queue *queue : {&waiting_, &known_})
-		while (queue->first != kNone && now - slab_[queue->first].since >= timeout_)
+		while (queue->first != kNone && now - slab_[queue->first].since >= timeout_) {
+			if (!budget--)
+				return false;
 			drop_oldest(*queue);
+		}
+	return true;
 }
 
 bool Fragments::take(KeptFragment &fragment)

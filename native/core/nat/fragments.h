@@ -32,6 +32,7 @@ struct Fate {
 	uint16_t id_be;
 	Stage stage;
 	bool decrement;
+	uint32_t incarnations[2] = {};  // of the verdict's subscriber and sender, who may be gone by the next fragment
 };
 
 class Fragments {
@@ -44,7 +45,8 @@ public:
 	bool keep(const DatagramKey &key, uint64_t cookie, Ticks now);
 	// The first one has come: those kept are let go.
 	void learn(const DatagramKey &key, const Fate &fate, Ticks now);
-	void expire(Ticks now);
+	// Forgets what is too old, at most `budget` datagrams; false: some are left.
+	bool expire(Ticks now, uint32_t budget);
 	void give_up();
 
 	// Fragments let go since; false: no more.
@@ -84,7 +86,8 @@ private:
 	void remove(Queue &queue, uint32_t number);
 	uint32_t add(const DatagramKey &key, Ticks now);
 	void let_go(Datagram &datagram, bool again);
-	void drop_oldest(Queue &queue);
+	void drop_datagram(Queue &queue, uint32_t number);
+	void drop_oldest(Queue &queue) { drop_datagram(queue, queue.first); }
 
 	const Config &config_;
 	Slab<Datagram, &Datagram::next> slab_;
@@ -92,7 +95,7 @@ private:
 	HashIndex index_;
 	uint16_t *waiting_by_source_;
 	Queue waiting_, known_;
-	uint32_t go_first_ = kNone, go_last_ = kNone;
+	uint32_t go_first_ = kNone, go_last_ = kNone;  // those let go and not yet taken: their memory is still held
 	Key key_;
 	Ticks timeout_;
 };

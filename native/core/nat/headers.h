@@ -105,7 +105,11 @@ inline int read_headers(const Packet &packet, Headers &h)
 	h.protocol = ip[9];
 	h.piece = h.fragment & kOffsetMask ? Piece::later : h.fragment & kMoreFragments ? Piece::first : Piece::whole;
 	if (h.piece == Piece::later)
-		return (h.fragment & kOffsetMask) * 8 + h.l4_length > 65535 ? VX_DROP_malformed_inner : -1;
+		// Beyond what a datagram can be, or over the header that the first one was judged by (RFC 1858).
+		return (h.fragment & kOffsetMask) * 8 + h.l4_length > 65535 ||
+				       (h.fragment & kOffsetMask) * 8u < transport_bytes_min(h.protocol)
+			       ? VX_DROP_malformed_inner
+			       : -1;
 	if (h.l4_length < transport_bytes_min(h.protocol))
 		return VX_DROP_malformed_inner;
 	if (has_ports(h.protocol)) {

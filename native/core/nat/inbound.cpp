@@ -87,9 +87,10 @@ Verdict Engine::open_from_outside(Packet &packet, Headers &h, uint16_t address)
 		return drop(VX_DROP_no_subscriber);
 	if (sessions_.full())
 		return drop(VX_DROP_session_table_full);
-	if (subscriber.sessions >= config_.sessions_per_subscriber)
+	// Strangers have a rate of their own, and leave an eighth of the sessions: they must not silence the host.
+	if (subscriber.sessions >= config_.sessions_per_subscriber - config_.sessions_per_subscriber / 8)
 		return drop(VX_DROP_subscriber_limit);
-	if (!session_rate_.take(subscriber.sessions_due_ns, now_ns_))
+	if (!session_rate_.take(subscriber.strangers_due_ns, now_ns_))
 		return drop(VX_DROP_session_rate);
 	return send_in(packet, h, sessions_.add(mapping, {h.source_be, remote_port_be, from_pool}, false, now_));
 }

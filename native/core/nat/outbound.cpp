@@ -34,6 +34,8 @@ Verdict Engine::outbound(Packet &packet, Headers &h, uint64_t hash)
 Verdict Engine::open_from_inside(Packet &packet, Headers &h, uint64_t hash)
 {
 	stats_.misses++;
+	if (!is_host(h.source_be) || blocks_.find_address(h.source_be) != kNoAddress)
+		return drop(VX_DROP_filtered);
 	if (excluded(h.destination_be))
 		return send_untranslated(packet, h);
 	if (!hash)
@@ -41,8 +43,6 @@ Verdict Engine::open_from_inside(Packet &packet, Headers &h, uint64_t hash)
 	const bool to_pool = blocks_.find_address(h.destination_be) != kNoAddress;
 	if (to_pool && !config_.hairpin)
 		return drop(VX_DROP_hairpin_off);
-	if (!is_host(h.source_be) || blocks_.find_address(h.source_be) != kNoAddress)
-		return drop(VX_DROP_filtered);
 	if (h.protocol == IPPROTO_TCP && !(h.l4[13] & kTcpSyn) && config_.midstream == Midstream::drop)
 		return drop(VX_DROP_no_session);
 	if (sessions_.full())
@@ -67,10 +67,11 @@ Verdict Engine::open_from_inside(Packet &packet, Headers &h, uint64_t hash)
 	if (!session_rate_.allows(subscriber.sessions_due_ns, now_ns_))
 		return refuse(VX_DROP_session_rate);
 	sessions_.prefetch_add();
+	// Refused ones count too: to look for a port in vain is more work than to find one.
+	session_rate_.charge(subscriber.sessions_due_ns, now_ns_);
 	const auto mapping = mappings_.find_or_make(number, h.protocol, h.source_port_be, now_ns_);
 	if (mapping.refused >= 0)
 		return refuse(mapping.refused);
-	session_rate_.charge(subscriber.sessions_due_ns, now_ns_);
 	subscriber.heard = true;
 	const uint16_t remote_port_be = h.protocol == IPPROTO_ICMP ? uint16_t{0} : h.destination_port_be;
 	return send_out(packet, h,
@@ -167,9 +168,10 @@ bool Engine::excluded(uint32_t destination_be) const
 // Who our own ICMP inside comes from: the realm's gateway, else a pool address, the subscriber's if it has one.
 uint32_t Engine::our_address(uint32_t realm, const Subscriber *subscriber) const
 {
-	for (const Gateway &gateway : config_.gateways)
-		if (gateway.realm == realm)
-			return gateway.address_be;
+	const auto gateway = std::lower_bound(config_.gateways.begin(), config_.gateways.end(), realm,
+					      [](const Gateway &a, uint32_t b) { return a.realm < b; });
+	if (gateway != config_.gateways.end() && gateway->realm == realm)
+		return gateway->address_be;
 	if (subscriber && subscriber->address != kNoAddress)
 		return blocks_.address_be(subscriber->address);
 	for (uint32_t pool = 0; pool < blocks_.pools(); pool++)

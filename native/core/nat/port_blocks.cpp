@@ -252,6 +252,7 @@ void PortBlocks::release(uint32_t block)
 	const uint64_t before =
 		free_bits(address_of_block(block))[within / 64].fetch_or(bit, std::memory_order_release);
 	require(!(before & bit));
+	releases_.fetch_add(1, std::memory_order_release);
 }
 
 uint32_t PortBlocks::free_blocks(uint16_t address) const

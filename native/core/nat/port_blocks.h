@@ -84,6 +84,9 @@ public:
 	}
 	uint32_t total_blocks() const { return total_blocks_; }  // that can be granted at all
 	uint32_t free_blocks(uint16_t address) const;
+	// How many blocks were released so far, by any worker: what was taken when this is read is taken until it
+	// changes.
+	uint64_t releases() const { return releases_.load(std::memory_order_acquire); }
 
 	// Of a granted block, its owner's alone: bit i is set while port i is free for the protocol.
 	std::span<uint64_t> free_ports(uint32_t block, uint32_t protocol_class);
@@ -142,6 +145,7 @@ private:
 	uint64_t *free_ports_ = nullptr;
 	uint64_t *masked_ = nullptr;  // ports never allocated: forwards', 0
 	uint32_t *mappings_ = nullptr;
+	alignas(kCacheLine) std::atomic<uint64_t> releases_{0};
 };
 
 // TCP, UDP and ICMP each have the ports of a block to themselves.

@@ -144,6 +144,7 @@ bool Sessions::expire(Ticks now, uint32_t budget)
 {
 	constexpr uint32_t kBatch = 16;
 	uint32_t due[kBatch];
+	bool strangers_went = false;
 	while (budget) {
 		uint32_t count = 0;
 		for (uint32_t number; count < kBatch && budget && (number = wheel_.pop(now)) != kNone; budget--) {
@@ -158,11 +159,17 @@ bool Sessions::expire(Ticks now, uint32_t budget)
 		}
 		if (!count)
 			return budget > 0;
-		for (uint32_t i = 0; i < count; i++)
-			if (slab_[due[i]].flags & kSessionLive) {  // else it went with its mapping
-				stats_.sessions_expired++;
-				remove(due[i], now);
+		for (uint32_t i = 0; i < count; i++) {
+			if (!(slab_[due[i]].flags & kSessionLive))
+				continue;  // it went with its mapping
+			if (!budget && strangers_went) {
+				wheel_.arm(due[i], now, 0);
+				continue;
 			}
+			const uint32_t strangers = remove(due[i], now);
+			budget -= std::min(budget, strangers);
+			strangers_went |= strangers != 0;
+		}
 	}
 	return false;
 }
@@ -190,9 +197,11 @@ void Sessions::forget(uint32_t number)
 	slab_.give_back(number);
 }
 
-// A mapping lives as long as a session used from inside: remotes alone keep nothing open (RFC 4787 REQ-6).
-void Sessions::remove(uint32_t number, Ticks now)
+// A mapping lives as long as a session used from inside: remotes alone keep nothing open (RFC 4787 REQ-6). Returns how
+// many of theirs went with it.
+uint32_t Sessions::remove(uint32_t number, Ticks now)
 {
+	stats_.sessions_expired++;
 	const uint32_t mapping_number = slab_[number].mapping;
 	MappingRecord &mapping = mappings_[mapping_number];
 	const bool held = slab_[number].flags & kSessionHolds;
@@ -200,17 +209,17 @@ void Sessions::remove(uint32_t number, Ticks now)
 	forget(number);
 	if (held)
 		mapping.holders--;
-	if (mapping.holders)
-		return;
-	if (mapping.state == MappingState::forward)
-		return;
-	while (mapping.list != kNone) {
+	if (mapping.holders || mapping.state == MappingState::forward)
+		return 0;
+	uint32_t strangers = 0;
+	for (; mapping.list != kNone; strangers++) {
 		const uint32_t other = mapping.list;
 		unlink_from_mapping(other);
 		forget(other);
-		stats_.sessions_expired++;
 	}
+	stats_.sessions_expired += strangers;
 	mappings_.rest(mapping_number, now);
+	return strangers;
 }
 
 }  // namespace vx::nat

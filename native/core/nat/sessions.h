@@ -73,7 +73,8 @@ public:
 	void shorten(uint32_t number, Ticks was, Ticks now);
 	Ticks timeout(const Session &session) const;
 
-	// Ends what has timed out; looks at most at `budget` sessions. False: some are left.
+	// Ends what has timed out; looks at most at `budget` sessions, and those that go with one's mapping. False: some
+	// are left.
 	bool expire(Ticks now, uint32_t budget);
 
 	Session &operator[](uint32_t number) { return slab_[number]; }
@@ -95,7 +96,7 @@ private:
 	OutsideKey outside_key(const Session &session) const;
 	void hold_mapping(Session &session);
 	void prefetch_removal(uint32_t number) const;
-	void remove(uint32_t number, Ticks now);
+	uint32_t remove(uint32_t number, Ticks now);
 	void unlink_from_mapping(uint32_t number);
 	void forget(uint32_t number);
 

@@ -29,7 +29,8 @@ uint32_t Subscribers::capacity(const Config &config, uint32_t blocks, size_t for
 Subscribers::Subscribers(Arena &arena, const Config &config, PortBlocks &blocks, uint32_t capacity, Stats &stats)
 	: config_(config), blocks_(blocks), slab_(arena, capacity), index_(arena, capacity),
 	  records_(arena, config.records), stats_(stats), key_(config.key),
-	  random_({config.key.words[0] ^ 0x706f727473u, config.key.words[1]})
+	  random_({config.key.words[0] ^ 0x706f727473u, config.key.words[1]}),
+	  exhausted_(arena.take<uint64_t>(size_t{blocks.pools()} * 2))
 {
 }
 
@@ -51,6 +52,7 @@ uint32_t Subscribers::find_or_add(uint32_t realm, uint32_t inside_be)
 	slab_[number].inside_be = inside_be;
 	slab_[number].address = kNoAddress;
 	slab_[number].in_use = true;
+	slab_[number].incarnation = ++incarnations_;
 	index_.insert(hash(realm, inside_be), number);
 	return number;
 }
@@ -201,7 +203,9 @@ uint32_t Subscribers::grant_anywhere(const Subscriber &subscriber, bool low)
 {
 	for (uint32_t pool = 0; pool < blocks_.pools(); pool++) {
 		const auto addresses = blocks_.pool_addresses(pool);
-		if (addresses.empty() || !blocks_.pool_serves(pool, subscriber.realm))
+		uint64_t &exhausted = exhausted_[pool * 2 + low];
+		const uint64_t releases = blocks_.releases();
+		if (addresses.empty() || exhausted == releases + 1 || !blocks_.pool_serves(pool, subscriber.realm))
 			continue;
 		const uint64_t dice = random_.next();
 		const uint32_t count = static_cast<uint32_t>(addresses.size());
@@ -216,6 +220,7 @@ uint32_t Subscribers::grant_anywhere(const Subscriber &subscriber, bool low)
 			if (block != kNone)
 				return block;
 		}
+		exhausted = releases + 1;
 	}
 	return kNone;
 }
@@ -257,20 +262,21 @@ void Subscribers::release_block(uint32_t number, uint64_t now_ns)
 	blocks_.release(number);
 }
 
-void Subscribers::retry_releases(uint64_t now_ns)
+bool Subscribers::retry_releases(uint64_t now_ns, uint32_t budget)
 {
-	uint32_t at = releases_waiting_;
-	releases_waiting_ = 0;
-	while (at) {
-		const uint32_t number = at - 1;
+	while (releases_waiting_ && !records_.full()) {
+		if (!budget--)
+			return false;
+		const uint32_t number = releases_waiting_ - 1;
 		Block &block = blocks_.block(number);
-		at = block.waiting;
+		releases_waiting_ = block.waiting;
 		block.release_waits = false;
 		const uint32_t owner = block.subscriber;
 		if (block.in_use == 0)
 			release_block(number, now_ns);
 		release_if_idle(owner);
 	}
+	return true;
 }
 
 void Subscribers::write_record(uint32_t block, bool granted, uint64_t now_ns)

@@ -35,8 +35,8 @@ public:
 	// The subscriber stays, until release_if_idle.
 	void give_back_port(uint32_t subscriber, uint8_t protocol, uint16_t address, uint16_t port, uint64_t now_ns);
 
-	// Blocks whose release waited for room in the records.
-	void retry_releases(uint64_t now_ns);
+	// Blocks whose release waited for room in the records, at most `budget` of them. False: there are more, and room.
+	bool retry_releases(uint64_t now_ns, uint32_t budget);
 
 	Subscriber &operator[](uint32_t subscriber) { return slab_[subscriber]; }
 	const Subscriber &operator[](uint32_t subscriber) const { return slab_[subscriber]; }
@@ -81,6 +81,10 @@ private:
 	Key key_;
 	Random random_;
 	uint32_t with_blocks_ = 0;
+	uint32_t incarnations_ = 0;
+	// By pool and range: PortBlocks::releases() + 1 when no address had a block left. While nothing is released
+	// since, nobody need look again: a full pool of thousands of addresses would cost every refused packet dearly.
+	uint64_t *exhausted_;
 	uint32_t releases_waiting_ = 0;  // block number + 1
 };
 

@@ -14,19 +14,20 @@
 // find.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "memory.h"
 
 namespace vx::nat {
 
-// Time in the tables: 2^26 ns. 32 bits of them last nine years.
+// Time in the tables: 2^26 ns since the start. 32 bits of them last nine years; then time stands still.
 using Ticks = uint32_t;
 inline constexpr int kTickShift = 26;
 
 inline Ticks ticks_of(uint64_t ns)
 {
-	return static_cast<Ticks>(ns >> kTickShift);
+	return static_cast<Ticks>(std::min<uint64_t>(ns >> kTickShift, UINT32_MAX / 16 * 15));
 }
 
 // Never shorter than the seconds asked for.
@@ -110,9 +111,11 @@ struct alignas(64) Subscriber {
 	bool in_use;
 	bool permanent;  // has a forward
 	bool heard;      // a packet came from it, so its tunnel is known
-	uint8_t pad[5];
+	uint8_t pad;
+	uint32_t incarnation;  // no other subscriber that ever had this record had the same
 	uint32_t free_next;
-	uint8_t pad2[8];
+	uint32_t pad2;
+	uint64_t strangers_due_ns;  // likewise, of sessions opened from outside
 	uint8_t way[64];  // the caller's: how packets reach it; zero until the caller writes it
 };
 static_assert(sizeof(Subscriber) == 128);

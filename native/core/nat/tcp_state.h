@@ -34,7 +34,9 @@ inline bool tcp_step(Session &session, uint8_t flags, bool from_inside)
 	}
 	session.flags |= seen;
 	const bool both = (session.flags & kSessionSeenInside) && (session.flags & kSessionSeenOutside);
-	if (session.tcp == TcpState::opening && both)
+	// Not by the answer to a SYN, which a host gives to any: a flood of SYNs from nowhere would make sessions that
+	// last for hours.
+	if (session.tcp == TcpState::opening && both && !(flags & kTcpSyn))
 		session.tcp = TcpState::established;
 	if (flags & kTcpFin) {
 		const TcpState mine = from_inside ? TcpState::fin_inside : TcpState::fin_outside;

@@ -48,6 +48,9 @@ public:
 	// The next session whose turn has come, disarmed; kNone: none until later.
 	uint32_t pop(Ticks now)
 	{
+		// After a long sleep one turn shows them all.
+		if ((now >> kSlotShift) > hand_ + kSlots)
+			hand_ = (now >> kSlotShift) - kSlots;
 		for (; hand_ <= now >> kSlotShift; hand_++) {
 			const uint32_t head = heads_[hand_ % kSlots];
 			if (!head)
