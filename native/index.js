@@ -5,6 +5,7 @@ const addon = createRequire(import.meta.url)("../build/native/addon/xdp_socket.n
 
 export const {
   Gateway,
+  interfaceAddresses,
   interfaceFacts,
   interfaceName,
   xdpFeatures,
