@@ -134,6 +134,10 @@ static __noinline int vx_find_next_hop4(__be32 destination_be, struct vx_host *h
 	struct vx_route *route = 0;
 	struct vx_addr neighbour;
 
+	if (vx_translate && bpf_map_lookup_elem(&pool_addresses, &destination_be)) {
+		hop->verdict = VX_VERDICT_POOL;
+		return 0;
+	}
 	if (!vx_fixed_next_hop || vx_plain_ethernet)
 		route = bpf_map_lookup_elem(&routes4, &key);
 	if (!vx_follow_route(route, hop))

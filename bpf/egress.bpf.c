@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-/* The outside interface's program. One way there is nothing to do with what arrives there but to count it and leave
- * it to the kernel. It has to be there all the same: ENA, and veth by its far end, refuse redirected frames for an
- * interface without a program of its own (-ENXIO). Softirq.
+/* The outside interface's program. What arrives there is counted and left to the kernel, but with source NAT what is
+ * addressed to the pool: that goes to the workers (bpf/outside_translate.h). Without, it has to be there all the same: ENA,
+ * and veth by its far end, refuse redirected frames for an interface without a program of its own (-ENXIO). Softirq.
  *
  * It is also how a worker injects many frames a system call (native/io/injector.h): BPF_PROG_RUN runs it on live
  * frames, which show the loopback device as their origin, in the worker's thread with softirqs off. A program that is
  * attached nowhere would cost 24 ms a call, hence this one. bpf/losses.bpf.c sees what becomes of the frames.
  */
-#include "worker_maps.h"
+#define VX_DIRECTION VX_OUTSIDE
 
-VX_KNOB __u32 vx_block_shift = 0; /* source NAT: ports of a block, as a power of two */
+#include "outside_translate.h"
 
 /* The workers' frames; sized when the object is opened. AF_XDP receives into the same memory. */
 struct {
@@ -19,23 +19,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct vx_chunk);
 } umem SEC(".maps");
-
-/* Source NAT: who has the ports of a pool address, by its number in pool_addresses: written by the workers, which map it
- * (native/core/nat/port_blocks.h). This one and nat_forwards are sized when the object is opened. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct vx_port_owners);
-} port_owners SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1);
-	__type(key, struct vx_forward_key);
-	__type(value, __u32);
-} nat_forwards SEC(".maps");
 
 static __noinline int vx_not_injected(struct vx_injection *injection)
 {
@@ -82,16 +65,17 @@ SEC("xdp")
 int vx_egress(struct xdp_md *ctx)
 {
 	struct vx_slot *slot;
+	__u64 started_ns = 0;
 
 	if (ctx->ingress_ifindex == VX_LOOPBACK_IFINDEX)
 		return vx_inject(ctx);
 	slot = vx_slot_here();
 	if (!slot)
 		return XDP_ABORTED;
-	slot->direction[VX_OUTSIDE].received++;
 	slot->direction[VX_OUTSIDE].received_bytes += vx_frame_length(ctx);
-	slot->direction[VX_OUTSIDE].passed++;
-	return XDP_PASS;
+	if (!(slot->direction[VX_OUTSIDE].received++ & VX_LATENCY_SAMPLE_MASK) && vx_translate)
+		started_ns = bpf_ktime_get_ns();
+	return vx_translate ? vx_from_outside(ctx, slot, started_ns) : vx_pass(slot);
 }
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

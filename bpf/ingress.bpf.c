@@ -3,15 +3,18 @@
  *
  * One frame's way, top to bottom: count it; parse the tunnel and the packet in it (bpf/parse.h); decide
  * about it (bpf/decide.h); rewrite in place with incremental checksums; decapsulate; redirect to the
- * outside interface, hand it to worker 0, or drop it with a name (bpf/leave.h). Run to completion in
+ * outside interface, hand it to worker 0, or drop it with a name (bpf/forward.h, bpf/leave.h). Run to completion in
  * softirq on the receiving CPU: no lock, and nothing shared with another CPU but the lookups.
  *
  * Fragments of protocols that have a rule take a way of their own (bpf/fragment.h), as do all IPv6 packets, which
  * are looked up each.
  */
+#define VX_DIRECTION VX_INSIDE
+
 #include "decide.h"
+#include "forward.h"
 #include "fragment.h"
-#include "leave.h"
+#include "inside_translate.h"
 
 static __always_inline int vx_forward4(struct xdp_md *ctx, struct vx_slot *slot, const struct vx_inner *inner,
 				       __u64 started_ns)
@@ -176,19 +179,18 @@ static __always_inline int vx_open_tunnel(struct vx_cursor *cursor, struct vx_tu
 	return tunnel->flags & VX_VXLAN_FLAG_VNI ? VX_GO_ON : VX_STOP_DROP(vxlan_flags);
 }
 
-static __always_inline int vx_open_vxlan(struct xdp_md *ctx, struct vx_cursor *cursor)
+static __always_inline int vx_open_vxlan(struct xdp_md *ctx, struct vx_cursor *cursor, struct vx_tunnel *tunnel)
 {
-	struct vx_tunnel tunnel;
-	int stop = vx_parse_outer(cursor, vx_port_be, &tunnel);
+	int stop = vx_parse_outer(cursor, vx_port_be, tunnel);
 
 	if (stop == VX_IS_IPV6) {
-		__builtin_memset(&tunnel, 0, sizeof(tunnel));
-		tunnel.offset = cursor->offset;
-		tunnel.left = cursor->left;
-		stop = vx_outer6(ctx, &tunnel);
-		vx_cursor_at(ctx, cursor, tunnel.offset, tunnel.left);
+		__builtin_memset(tunnel, 0, sizeof(*tunnel));
+		tunnel->offset = cursor->offset;
+		tunnel->left = cursor->left;
+		stop = vx_outer6(ctx, tunnel);
+		vx_cursor_at(ctx, cursor, tunnel->offset, tunnel->left);
 	}
-	return stop == VX_GO_ON ? vx_open_tunnel(cursor, &tunnel) : stop;
+	return stop == VX_GO_ON ? vx_open_tunnel(cursor, tunnel) : stop;
 }
 
 /* Plain Ethernet inside: what is addressed to the interface and is IP; the host's own is told by its route, before
@@ -207,32 +209,78 @@ static __always_inline int vx_open_plain(const struct vx_cursor *cursor)
 	return VX_GO_ON;
 }
 
+/* Counts a frame; 0 unless it is one whose latency is measured. */
+static __always_inline __u64 vx_count_received(struct xdp_md *ctx, struct vx_slot *slot)
+{
+	slot->direction[VX_INSIDE].received_bytes += vx_frame_length(ctx);
+	return slot->direction[VX_INSIDE].received++ & VX_LATENCY_SAMPLE_MASK ? 0 : bpf_ktime_get_ns();
+}
+
+static __always_inline struct vx_cursor vx_cursor_of_frame(struct xdp_md *ctx)
+{
+	struct vx_cursor cursor = {.at = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end};
+
+	cursor.left = vx_frame_length(ctx);
+	return cursor;
+}
+
+static __always_inline int vx_parse_packet(struct vx_cursor *cursor, struct vx_inner *inner)
+{
+	int stop = vx_parse_inner(cursor, inner);
+
+	return vx_plain_ethernet && stop == VX_STOP_DROP(not_ip) ? VX_STOP_PASS : stop;
+}
+
 SEC("xdp")
 int vx_ingress(struct xdp_md *ctx)
 {
 	struct vx_slot *slot = vx_slot_here();
-	struct vx_cursor cursor = {.at = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end};
+	struct vx_cursor cursor = vx_cursor_of_frame(ctx);
+	struct vx_tunnel tunnel;
 	struct vx_inner inner;
-	__u64 started_ns = 0;
+	__u64 started_ns;
 	int stop;
 
 	if (!slot)
 		return XDP_ABORTED;
-	cursor.left = vx_frame_length(ctx);
-	slot->direction[VX_INSIDE].received_bytes += cursor.left;
-	if (!(slot->direction[VX_INSIDE].received++ & VX_LATENCY_SAMPLE_MASK))
-		started_ns = bpf_ktime_get_ns();
-	stop = vx_plain_ethernet ? vx_open_plain(&cursor) : vx_open_vxlan(ctx, &cursor);
-	if (stop == VX_GO_ON) {
-		stop = vx_parse_inner(&cursor, &inner);
-		if (vx_plain_ethernet && stop == VX_STOP_DROP(not_ip))
-			stop = VX_STOP_PASS;
-	}
+	started_ns = vx_count_received(ctx, slot);
+	stop = vx_plain_ethernet ? vx_open_plain(&cursor) : vx_open_vxlan(ctx, &cursor, &tunnel);
+	if (stop == VX_GO_ON)
+		stop = vx_parse_packet(&cursor, &inner);
 	if (stop == VX_GO_ON)
 		return vx_forward4(ctx, slot, &inner, started_ns);
 	if (stop == VX_IS_IPV6)
 		return vx_inner6(ctx, slot, cursor.offset, cursor.left);
 	return stop == VX_STOP_PASS ? vx_pass(slot) : vx_drop(ctx, slot, VX_STOP_REASON(stop));
+}
+
+/* In its place with source NAT. A program of its own: remembering the tunnel for the way back takes stack, of which the
+ * other has none left. */
+SEC("xdp")
+int vx_ingress_nat(struct xdp_md *ctx)
+{
+	struct vx_slot *slot = vx_slot_here();
+	struct vx_cursor cursor = vx_cursor_of_frame(ctx);
+	struct vx_tunnel tunnel = {};
+	struct vx_inner inner;
+	__u64 started_ns;
+	int stop;
+
+	if (!slot)
+		return XDP_ABORTED;
+	started_ns = vx_count_received(ctx, slot);
+	stop = vx_plain_ethernet ? vx_open_plain(&cursor) : vx_open_vxlan(ctx, &cursor, &tunnel);
+	tunnel.offset = cursor.offset;
+	tunnel.left = cursor.left;
+	if (stop == VX_GO_ON)
+		stop = vx_parse_packet(&cursor, &inner);
+	else if (!vx_plain_ethernet || stop != VX_STOP_PASS)
+		return stop == VX_STOP_PASS ? vx_pass(slot) : vx_drop(ctx, slot, VX_STOP_REASON(stop));
+	if (stop == VX_GO_ON)
+		return vx_translate4(ctx, slot, &tunnel, &inner, started_ns);
+	if (stop == VX_IS_IPV6)
+		return vx_inner6(ctx, slot, cursor.offset, cursor.left);
+	return vx_answer_inside(ctx, slot, &tunnel, stop);
 }
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -10,8 +10,8 @@
 #define VX_REWRITE_H
 
 #include "checksum.h"
+#include "forward.h"
 #include "ingress_maps.h"
-#include "leave.h"
 #include "parse.h"
 
 #define VX_SUM_CHUNK 64

@@ -8,7 +8,8 @@
  * bench sends none. Softirq, one CPU a packet.
  */
 #pragma clang diagnostic ignored "-Wunused-function" /* the headers' ways for IPv6 and exceptions */
-#include "leave.h"
+#define VX_DIRECTION VX_INSIDE
+#include "forward.h"
 #include "rewrite.h"
 
 /* Set by vxbare before the programs are loaded. */

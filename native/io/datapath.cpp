@@ -189,6 +189,7 @@ Result<void> Datapath::load(const DatapathPlan &plan)
 	set_knobs(plan);
 	if (getrandom(&skeleton_->rodata->vx_cache_seed, sizeof(skeleton_->rodata->vx_cache_seed), 0) < 0)
 		return kernel_error("LOAD_FAILED", "getrandom");
+	bpf_program__set_autoload(plan.source_nat ? skeleton_->progs.vx_ingress : skeleton_->progs.vx_ingress_nat, false);
 	size_maps(plan, static_cast<uint32_t>(cpus));
 	if (load_undisturbed(skeleton_)) {
 		bool denied = errno == EPERM || errno == EACCES;
@@ -222,6 +223,11 @@ Result<void> Datapath::map_memory()
 vx_control *Datapath::control()
 {
 	return &skeleton_->bss->control;
+}
+
+int Datapath::inside_program_fd() const
+{
+	return bpf_program__fd(skeleton_->rodata->vx_translate ? skeleton_->progs.vx_ingress_nat : skeleton_->progs.vx_ingress);
 }
 
 int Datapath::outside_program_fd() const
@@ -328,7 +334,7 @@ Result<void> Datapath::attach_outside()
 Result<Attached> Datapath::attach()
 {
 	Attached attached;
-	int ingress_fd = bpf_program__fd(skeleton_->progs.vx_ingress);
+	int ingress_fd = inside_program_fd();
 	bpf_prog_info info{};
 	uint32_t length = sizeof(info);
 

@@ -115,6 +115,7 @@ public:
 	uint32_t injection_lanes() const { return injection_lanes_; }
 	// Written by the workers, SourceNat::addresses_max() of them; empty without source NAT.
 	std::span<vx_port_owners> port_owners() { return port_owners_; }
+	int inside_program_fd() const;
 	int outside_program_fd() const;
 	int map_fd(const char *name) const;
 

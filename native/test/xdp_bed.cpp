@@ -22,6 +22,8 @@
 namespace vx::test {
 namespace {
 
+constexpr uint32_t kSocketsMax = 16;
+
 #define VX_REQUIRE(condition) require(condition, #condition, __LINE__)
 
 void require(bool holds, const char *what, int line)
@@ -62,6 +64,17 @@ DatapathPlan plan_of(const std::string &knobs)
 		} else if (key == "match") {
 			plan.match_source = value == "source";
 			plan.match_destination = value == "destination";
+		} else if (key == "workers") {
+			plan.workers = static_cast<uint32_t>(std::stoul(value));
+		} else if (key == "hand_over") {
+			plan.hand_over = value == "rings" ? VX_HAND_OVER_RINGS : VX_HAND_OVER_SOCKETS;
+		} else if (key == "nat") {
+			plan.source_nat.emplace();
+			plan.source_nat->pools.block_size = static_cast<uint32_t>(std::stoul(value));
+			plan.source_nat->pools.pools = {{std::vector<uint32_t>(4), 1024, 65535, {}}};
+			plan.source_nat->pools.forwards.resize(4);
+			plan.source_nat->engine.gateways.resize(4);
+			plan.outside_sockets = 1;
 		} else if (key == "next_hop") {
 			plan.next_hop_mac = mac_from(value);
 		} else {
@@ -107,7 +120,7 @@ XdpBed &XdpBed::instance()
 XdpBed::XdpBed()
 {
 	VX_REQUIRE(unshare(CLONE_NEWNET) == 0);
-	VX_REQUIRE(system("ip link add in0 type veth peer name gen0 && ip link add out0 type veth peer name far0") == 0);
+	VX_REQUIRE(system("ip link add in0 numrxqueues 2 numtxqueues 2 type veth peer name gen0 && ip link add out0 type veth peer name far0") == 0);
 	inside_ifindex_ = static_cast<int>(if_nametoindex("in0"));
 	outside_ifindex_ = static_cast<int>(if_nametoindex("out0"));
 	// Programs run on the CPU that asks: one, so that its flow cache and slot are the ones looked at.
@@ -120,9 +133,8 @@ XdpBed::XdpBed()
 
 void XdpBed::unload()
 {
-	rings_.reset();
-	program_.reset();
-	socket_.reset();
+	rings_.clear();
+	sockets_.clear();
 	datapath_.reset();
 }
 
@@ -139,38 +151,15 @@ void XdpBed::load(const std::string &knobs)
 		VX_REQUIRE(static_cast<bool>(opened));
 		datapath_ = std::move(*opened);
 		knobs_ = knobs;
-		find_program();
-		auto rings = RingReader::open(map("percpu_ringbufs"), [this](const uint8_t *bytes, size_t) {
-			ExceptionRecord record{};
-			memcpy(&record.head, bytes, sizeof record.head);
-			record.frame.assign(bytes + sizeof record.head, bytes + sizeof record.head + record.head.length);
-			records_.push_back(record);
-		});
-		VX_REQUIRE(static_cast<bool>(rings));
-		rings_ = std::make_unique<RingReader>(std::move(*rings));
+		for (uint32_t worker = 0; worker < plan.workers; worker++) {
+			auto rings = RingReader::open(
+				map("percpu_ringbufs"), [this, worker](const uint8_t *bytes, size_t) { take_record(worker, bytes); },
+				worker, plan.workers);
+			VX_REQUIRE(static_cast<bool>(rings));
+			rings_.push_back(std::move(*rings));
+		}
 	}
 	empty_maps();
-}
-
-// The loaded program is named by what it uses: the one `vx_ingress` that has our stats_map.
-void XdpBed::find_program()
-{
-	bpf_map_info map_info{};
-	uint32_t length = sizeof map_info;
-	VX_REQUIRE(bpf_obj_get_info_by_fd(map("stats_map"), &map_info, &length) == 0);
-	for (uint32_t id = 0; !bpf_prog_get_next_id(id, &id);) {
-		Fd fd(bpf_prog_get_fd_by_id(id));
-		uint32_t maps[64] = {};
-		bpf_prog_info info{};
-		length = sizeof info;
-		info.map_ids = reinterpret_cast<uint64_t>(maps);
-		info.nr_map_ids = 64;
-		if (!fd || bpf_obj_get_info_by_fd(fd.get(), &info, &length) || strcmp(info.name, "vx_ingress"))
-			continue;
-		if (std::find(maps, maps + std::min<uint32_t>(info.nr_map_ids, 64), map_info.id) != maps + info.nr_map_ids)
-			program_ = std::move(fd);
-	}
-	VX_REQUIRE(static_cast<bool>(program_));
 }
 
 void XdpBed::empty_maps()
@@ -182,23 +171,24 @@ void XdpBed::empty_maps()
 	const vx_interface none{};
 	for (uint32_t direction = 0; direction < VX_DIRECTIONS; direction++)
 		bpf_map_update_elem(map("interface_map"), &direction, &none, 0);
-	const uint32_t first = 0, to = VX_OUTSIDE, outside = static_cast<uint32_t>(outside_ifindex_);
+	const uint32_t to = VX_OUTSIDE, outside = static_cast<uint32_t>(outside_ifindex_);
 	VX_REQUIRE(bpf_map_update_elem(map("redirect_map"), &to, &outside, 0) == 0);
 	if (datapath_->control()->epoch.allowlist & VX_ALLOW_ENFORCE)
 		VX_REQUIRE(static_cast<bool>(datapath_->set_allowlist(nullptr)));
 	rules_.clear();
 	datapath_->control()->rules = 0;  // a protocol that had a rule would keep its mark
 	VX_REQUIRE(static_cast<bool>(datapath_->set_rules(rules_)));  // a new generation, too
-	socket_.reset();
-	bpf_map_delete_elem(map("worker_sockets"), &first);
-	rings_->consume();
+	sockets_.clear();
+	for (uint32_t at = 0; at < kSocketsMax; at++)
+		bpf_map_delete_elem(map("worker_sockets"), &at);
+	for (RingReader &rings : rings_)
+		rings.consume();
 	records_.clear();
 }
 
 void XdpBed::apply(const Words &words)
 {
 	const std::string &what = words.at(0);
-	const uint32_t first = 0;
 	if (what == "interface") {
 		const uint32_t direction = words.at(1) == "outside" ? VX_OUTSIDE : VX_INSIDE;
 		vx_interface interface{};
@@ -232,14 +222,24 @@ void XdpBed::apply(const Words &words)
 		apply_ring(words.at(1));
 	} else if (what == "socket") {
 		const int descriptors = 64;
-		socket_ = Fd(socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0));
-		VX_REQUIRE(setsockopt(socket_.get(), SOL_XDP, XDP_RX_RING, &descriptors, sizeof descriptors) == 0);
-		const int fd = socket_.get();
-		VX_REQUIRE(bpf_map_update_elem(map("worker_sockets"), &first, &fd, 0) == 0);
+		const uint32_t at = words.size() > 1 ? static_cast<uint32_t>(std::stoul(words[1])) : 0;
+		const int fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
+		sockets_.emplace_back(fd);
+		VX_REQUIRE(setsockopt(fd, SOL_XDP, XDP_RX_RING, &descriptors, sizeof descriptors) == 0);
+		VX_REQUIRE(bpf_map_update_elem(map("worker_sockets"), &at, &fd, 0) == 0);
 	} else {
 		VX_REQUIRE(what == "generation");
 		__atomic_fetch_add(&datapath_->control()->epoch.generation, 1, __ATOMIC_RELEASE);
 	}
+}
+
+void XdpBed::take_record(uint32_t worker, const uint8_t *bytes)
+{
+	ExceptionRecord record{};
+	memcpy(&record.head, bytes, sizeof record.head);
+	record.frame.assign(bytes + sizeof record.head, bytes + sizeof record.head + record.head.length);
+	record.ring = worker;
+	records_.push_back(record);
 }
 
 void XdpBed::apply_route(const Words &words)
@@ -332,9 +332,9 @@ void XdpBed::fill_fragments()
 
 void XdpBed::apply_ring(const std::string &state)
 {
-	const uint32_t cpu = static_cast<uint32_t>(cpu_);
-	if (state == "none")
-		bpf_map_delete_elem(map("percpu_ringbufs"), &cpu);
+	const uint32_t cpu = static_cast<uint32_t>(cpu_ * rings_.size());
+	for (uint32_t at = cpu; state == "none" && at < cpu + rings_.size(); at++)
+		bpf_map_delete_elem(map("percpu_ringbufs"), &at);
 	Fd ring(state == "none" ? -1 : bpf_map_create(BPF_MAP_TYPE_RINGBUF, "small_ring", 0, 0, 4096, nullptr));
 	const int fd = ring.get();
 	// One page.
@@ -378,22 +378,32 @@ XdpBed::Counters XdpBed::counters() const
 	return sum;
 }
 
-Outcome XdpBed::run(const Bytes &frame, Rings rings)
+Outcome XdpBed::run(const Bytes &frame, Rings rings, vx_direction from, uint32_t queue)
 {
 	Outcome outcome;
+	const int program = from == VX_INSIDE ? datapath_->inside_program_fd() : datapath_->outside_program_fd();
 	const Counters before = counters();
 	outcome.out.resize(VX_FRAME_BYTES);
 	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame.data(), .data_out = outcome.out.data(),
 		    .data_size_in = static_cast<uint32_t>(frame.size()),
 		    .data_size_out = static_cast<uint32_t>(outcome.out.size()), .repeat = 1);
-	VX_REQUIRE(bpf_prog_test_run_opts(program_.get(), &options) == 0);
+	xdp_md context{};
+	if (from == VX_OUTSIDE || queue) {  // else from the loopback device
+		context.data_end = static_cast<uint32_t>(frame.size());
+		context.ingress_ifindex = static_cast<uint32_t>(from == VX_INSIDE ? inside_ifindex_ : outside_ifindex_);
+		context.rx_queue_index = queue;
+		options.ctx_in = &context;
+		options.ctx_size_in = sizeof context;
+	}
+	VX_REQUIRE(bpf_prog_test_run_opts(program, &options) == 0);
 	outcome.action = static_cast<int>(options.retval);
 	outcome.out.resize(options.data_size_out);
 	const Counters after = counters();
 	note_risen(before[VX_INSIDE], after[VX_INSIDE], "", outcome.counts);
 	note_risen(before[VX_OUTSIDE], after[VX_OUTSIDE], "outside.", outcome.counts);
 	if (rings == Rings::read)
-		rings_->consume();
+		for (RingReader &reader : rings_)
+			reader.consume();
 	outcome.records = std::exchange(records_, {});
 	return outcome;
 }

@@ -3,11 +3,11 @@
 // that vanishes with the process.
 //
 // Knobs: plain port=N local=ADDRESS vnis=A-B,C-D peers=PREFIX,... match=source|destination next_hop=MAC clear_df
-//        forward_ipv6 decrement_ttl
+//        forward_ipv6 decrement_ttl      workers=N hand_over=sockets|rings nat=BLOCK_SIZE
 // Set-up: interface inside|outside MAC MTU      route PREFIX none|onlink|local|gateway [ADDRESS]
 //         neighbour ADDRESS resolving|valid|failed [MAC]      allow [ADDRESS|PREFIX]...      allow-all
 //         rule tcp|udp PORT ADDRESS PORT      fragment SOURCE DESTINATION PROTOCOL ID STATE SECONDS [ADDRESS]
-//         fragments full      redirect none      ring none|small     socket      generation
+//         fragments full      redirect none      ring none|small     socket [INDEX]      generation
 // After:  fragment SOURCE DESTINATION PROTOCOL ID STATE|absent [ADDRESS]      neighbour ADDRESS used|unused
 #pragma once
 
@@ -26,13 +26,14 @@ namespace vx::test {
 struct ExceptionRecord {
 	vx_exception head;
 	Bytes frame;
+	uint32_t ring;  // whose it was in
 };
 
 struct Outcome {
 	int action = -1;
 	Bytes out;                               // with an AF_XDP socket: metadata first
 	std::map<std::string, uint64_t> counts;  // what rose, by name; `outside.` in front of the other direction's
-	std::vector<ExceptionRecord> records;    // what went to worker 0 by ring buffer
+	std::vector<ExceptionRecord> records;    // what went to workers by ring buffer
 };
 
 class XdpBed {
@@ -46,7 +47,8 @@ public:
 	// Empty when the map holds what an `after` line says, else what it holds.
 	std::string differs(const Words &expected);
 	enum class Rings { read, leave };
-	Outcome run(const Bytes &frame, Rings rings = Rings::read);
+	Outcome run(const Bytes &frame, Rings rings = Rings::read, vx_direction from = VX_INSIDE, uint32_t queue = 0);
+	int cpu() const { return cpu_; }
 
 	Datapath &datapath() { return *datapath_; }
 	vx_slot &slot() { return datapath_->slots()[cpu_]; }
@@ -56,13 +58,13 @@ private:
 	XdpBed();
 	void unload();
 	void empty_maps();
+	void take_record(uint32_t worker, const uint8_t *bytes);
 	void apply_route(const Words &words);
 	void apply_allow(const Words &words);
 	void apply_rule(const Words &words);
 	void apply_fragment(const Words &words);
 	void apply_ring(const std::string &state);
 	void fill_fragments();
-	void find_program();
 	using Counters = std::array<vx_counters, VX_DIRECTIONS>;
 	Counters counters() const;
 
@@ -70,8 +72,8 @@ private:
 	int inside_ifindex_ = 0, outside_ifindex_ = 0;
 	std::string knobs_;
 	std::unique_ptr<Datapath> datapath_;
-	std::unique_ptr<RingReader> rings_;
-	Fd program_, socket_;
+	std::vector<RingReader> rings_;  // by worker
+	std::vector<Fd> sockets_;
 	std::vector<Rule> rules_;
 	std::vector<ExceptionRecord> records_;
 };

@@ -2,7 +2,7 @@
 // everything.
 //
 // Made, started and stopped by the gateway (gateway.h) on Node's main thread. XDP chooses whose a packet is (vx_owner in
-// bpf/leave.h): a flow has one worker, so nothing about it is shared. Each worker has a socket at every receive queue
+// bpf/forward.h): a flow has one worker, so nothing about it is shared. Each worker has a socket at every receive queue
 // and a ring on every CPU, and sends by itself. Worker 0 has the exceptions besides: it alone follows the kernel's
 // links, routes and neighbours and writes them where XDP reads them.
 #pragma once
