@@ -1,5 +1,5 @@
 // vxengine: how fast the NAT engine alone is, on one core and without a kernel. Run by `make bench` for the `engine`
-// object of bench/results.json, and by hand; --instructions is what callgrind counts.
+// object of bench/results.json, and by hand; --count PATH is what scripts/count-instructions has callgrind count.
 //
 // Hits: packets of sessions chosen at random among all, headers written into 2 KiB frames as a receive ring has them
 // before the clock runs, then one process_batch() of 64 after the other; half of them from inside, half from outside.
@@ -98,8 +98,11 @@ void write_udp(uint8_t *at, uint32_t source_be, uint32_t destination_be, uint16_
 
 class World {
 public:
-	World(uint32_t hosts, uint32_t sessions_max, const Timeouts &timeouts)
-		: pools_(pools(hosts)), shared_(PortBlocks::bytes_needed(pools_)), owners_(PortBlocks::addresses_most(pools_)),
+	World(uint32_t hosts, uint32_t sessions_max, const Timeouts &timeouts) : World(pools(hosts), sessions_max, timeouts)
+	{
+	}
+	World(const PoolConfig &pools, uint32_t sessions_max, const Timeouts &timeouts)
+		: pools_(pools), shared_(PortBlocks::bytes_needed(pools_)), owners_(PortBlocks::addresses_most(pools_)),
 		  blocks_(pools_, shared_.bytes(), owners_)
 	{
 		Config config;
@@ -171,7 +174,7 @@ std::vector<std::pair<uint32_t, uint16_t>> open_all(Engine &engine, uint32_t ses
 	return endpoints;
 }
 
-Hits measure_hits(uint32_t sessions, double seconds, uint64_t rounds_most)
+Hits measure_hits(uint32_t sessions, double seconds)
 {
 	World world(sessions / kPortsPerHost + 1, sessions, {});
 	Engine &engine = world.engine();
@@ -182,7 +185,7 @@ Hits measure_hits(uint32_t sessions, double seconds, uint64_t rounds_most)
 	std::vector<Verdict> verdicts(kFrames);
 	double spent[2] = {};
 	uint64_t rounds = 0;
-	for (; rounds < rounds_most && spent[0] + spent[1] < seconds; rounds++)
+	for (; spent[0] + spent[1] < seconds; rounds++)
 		for (const Side from : {Side::inside, Side::outside}) {
 			for (uint32_t i = 0; i < kFrames; i++) {
 				const uint32_t number = random.below(sessions);
@@ -252,6 +255,67 @@ double measure_creates(double seconds)
 	return static_cast<double>(created) / spent;
 }
 
+// What is counted: one function that nothing is inlined from, so that --toggle-collect finds it.
+[[gnu::noinline]] void count_here(Engine &engine, std::span<Packet> packets, std::span<Verdict> verdicts, uint64_t now_ns)
+{
+	for (size_t i = 0; i < packets.size(); i += kBatch)
+		engine.process_batch(packets.subspan(i, kBatch), verdicts.subspan(i, kBatch), now_ns);
+}
+
+[[gnu::noinline]] void count_ticks_here(Engine &engine, uint64_t now_ns)
+{
+	for (int i = 0; i < 2000 && engine.sessions().count() + engine.mappings().count(); i++)
+		engine.tick(now_ns + static_cast<uint64_t>(i) * 1000000000, 256);
+}
+
+// The paths a packet may take; each is gone by kFrames of them.
+//   out, in   of a session, chosen at random among 20,000
+//   create    a host's first packet, or one of its next seven flows
+//   expire    those sessions end, their ports rest and come free
+//   refuse    the first packet of a host for which a pool of 1,000 full addresses has no block
+void count(const std::string &path)
+{
+	constexpr uint32_t kSessions = 20000;
+	const bool hit = path == "out" || path == "in", refuse = path == "refuse";
+	PoolConfig full;
+	full.block_size = kBlockSize;
+	full.pools.push_back({{}, 1024, 1024 + kBlockSize - 1, {}});
+	for (uint32_t i = 0; i < 1000; i++)
+		full.pools[0].addresses_be.push_back(__builtin_bswap32(0xcb007100 + i));
+	auto world = refuse ? std::make_unique<World>(full, 1000 * kPortsPerHost + kFrames, Timeouts{})
+			    : std::make_unique<World>(kSessions / 8, kSessions, Timeouts{});
+	Engine &engine = world->engine();
+	const auto endpoints = open_all(engine, hit ? kSessions : refuse ? 1000 * kPortsPerHost : 0);
+	Frames frames;
+	Generator random;
+	std::vector<Packet> packets(kFrames);
+	std::vector<Verdict> verdicts(kFrames);
+	for (uint32_t i = 0; i < kFrames; i++) {
+		const uint32_t number = hit ? random.below(kSessions) : 0;
+		Flow flow = flow_of(number);
+		if (!hit)
+			flow = {__builtin_bswap32(0x0b000000 + (refuse ? i : i / 8)), flow.remote_be,
+				__builtin_bswap16(static_cast<uint16_t>(20000 + i % 8)), flow.remote_port_be};
+		if (path == "in")
+			write_udp(frames.at(i), flow.remote_be, endpoints[number].first, flow.remote_port_be,
+				  endpoints[number].second);
+		else
+			write_udp(frames.at(i), flow.inside_be, flow.remote_be, flow.inside_port_be, flow.remote_port_be);
+		packets[i] = packet_at(frames.at(i), path == "in" ? Side::outside : Side::inside);
+	}
+	if (path == "expire") {
+		for (uint32_t i = 0; i < kFrames; i += kBatch)
+			engine.process_batch({&packets[i], kBatch}, {&verdicts[i], kBatch}, kStartNs);
+		if (engine.sessions().count() != kFrames)
+			fail("a new flow was refused", 0);
+		return count_ticks_here(engine, kStartNs + 290000000000);
+	}
+	count_here(engine, packets, verdicts, kStartNs + 1000000);
+	for (const Verdict &verdict : verdicts)
+		if ((verdict.action == Action::forward) == refuse)
+			fail("a packet did not take its path", verdict.reason);
+}
+
 } // namespace
 
 int run(int argc, char **argv)
@@ -260,15 +324,15 @@ int run(int argc, char **argv)
 			{{"cpu", "N", "where it runs (0)"},
 			 {"sessions", "N", "sessions the hits go to (1000000)"},
 			 {"seconds", "S", "measured time of each part (2)"},
-			 {"instructions", nullptr, "only a fixed number of hits, for callgrind"}});
+			 {"count", "PATH", "only 4096 packets of this path, for callgrind: out, in, create, expire, refuse"}});
 	pin_to_cpu(options.number("cpu", 0, 0, 1023));
 	const uint32_t sessions = static_cast<uint32_t>(options.number("sessions", 1000000, 1000, 10000000));
 	const double seconds = options.real("seconds", 2);
-	if (options.has("instructions")) {
-		measure_hits(sessions, 1e9, 25);
+	if (options.has("count")) {
+		count(options.text("count", ""));
 		return 0;
 	}
-	const Hits hits = measure_hits(sessions, seconds, UINT64_MAX);
+	const Hits hits = measure_hits(sessions, seconds);
 	const double creates = measure_creates(seconds);
 	const double start = seconds_now();
 	World ready(10000000 / kPortsPerHost, 10000000, {});
