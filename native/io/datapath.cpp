@@ -161,7 +161,8 @@ void Datapath::size_maps(const DatapathPlan &plan, uint32_t cpus)
 	bpf_map__set_max_entries(skeleton_->maps.host_cache, cpus * VX_HOSTS_PER_CPU);
 	bpf_map__set_max_entries(skeleton_->maps.rule_cache, cpus * VX_RULE_MEMOS_PER_CPU);
 	bpf_map__set_max_entries(skeleton_->maps.umem, plan.umem_chunks);
-	bpf_map__set_max_entries(skeleton_->maps.worker_sockets, (plan.inside_queues + plan.outside_sockets) * plan.workers);
+	bpf_map__set_max_entries(skeleton_->maps.worker_sockets,
+				 std::max((plan.inside_queues + plan.outside_sockets) * plan.workers, 1u));
 	bpf_map__set_max_entries(skeleton_->maps.percpu_ringbufs, cpus * plan.workers);
 	injection_lanes_ = plan.hand_over == VX_HAND_OVER_EXCEPTIONS ? 1 : cpus;
 	bpf_map__set_max_entries(skeleton_->maps.injections, injection_lanes_);

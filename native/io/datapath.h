@@ -32,7 +32,7 @@ struct DatapathPlan {
 	bool inside_generic = false, outside_generic = false;  // not with native XDP
 	uint32_t umem_chunks = 1;
 	uint32_t workers = 1;
-	uint32_t inside_queues = 1;  // that get sockets
+	uint32_t inside_queues = 1;  // that get sockets; none where all goes by ring
 	bool plain_ethernet = false;
 	uint16_t vxlan_port = 0;
 	std::optional<vx_addr> local;

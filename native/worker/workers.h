@@ -25,7 +25,7 @@ struct WorkersConfig {
 	std::vector<int> cpus = {0};  // one worker each, pinned to it
 	int inside_ifindex;
 	int outside_ifindex;
-	uint32_t inside_queues;       // sockets are bound to inside queues [0, inside_queues)
+	uint32_t inside_queues;       // sockets are bound to inside queues [0, inside_queues); 0: all comes by ring
 	uint32_t outside_queues = 1;  // sent by
 	// The way back, with source NAT: outside queues that sockets receive from, inside queues sent by.
 	uint32_t outside_rx_queues = 0, inside_tx_queues = 0;

@@ -20,7 +20,7 @@ const all: readonly DatapathAdvice["others"][number][] = [
   {
     name: "ringbuf",
     where:
-      "AF_XDP sockets cannot be bound to the inside queues besides: fed by ring buffers, at one copy more a packet",
+      "AF_XDP sockets cannot be bound to the inside queues: workers send, fed by ring buffers, at one copy more a packet",
   },
 ];
 

@@ -3,8 +3,8 @@
 // looking (src/doctor). Both ask here. Pure.
 //
 // xdp is best: a packet stays on the CPU that received it. It needs native XDP on both sides, for generic XDP loses
-// redirected packets without telling, and an outside driver that takes redirected frames. A worker needs neither: generic
-// XDP hands over to it, by sockets or by ring buffers, whose every refusal is counted.
+// redirected packets without telling, an outside driver that takes redirected frames, and for its exceptions AF_XDP sockets. A
+// worker needs none of that: generic XDP hands over to it, by sockets or by ring buffers, whose every refusal is counted.
 import type { DatapathPlan } from "xdp-socket";
 
 export type Mode = DatapathPlan["datapath"];
@@ -44,7 +44,7 @@ export function chooseDatapath(configured: Mode | "auto", evidence: Evidence, so
   const against = sourceNat ? [natAgainstXdp] : againstXdp(evidence);
   const noSockets = reasonAgainst(evidence.sockets);
   const mode =
-    configured !== "auto" ? configured : against.length === 0 ? "xdp" : noSockets === null ? "afxdp" : "ringbuf";
+    configured !== "auto" ? configured : noSockets !== null ? "ringbuf" : against.length === 0 ? "xdp" : "afxdp";
   // Where xdp itself is wanted generic XDP is no way out: the attempt to attach says so.
   const attachOf = (native: Ability | null): Attach =>
     mode !== "xdp" && native?.able === false ? "generic" : "native";
@@ -75,7 +75,9 @@ function whyOf(configured: Mode | "auto", mode: Mode, evidence: Evidence, source
   const sockets = mode === "ringbuf" ? (reasonAgainst(evidence.sockets) ?? "") : "";
   const fed = mode === "afxdp" ? "fed by AF_XDP sockets" : `fed by ring buffers, for ${sockets}`;
   if (sourceNat) return [`workers send, ${fed}; ${natAgainstXdp}`, ...native].join("; ");
-  return `workers send, ${fed}; XDP cannot: ${againstXdp(evidence).join("; ")}`;
+  const against = againstXdp(evidence);
+  const cannot = against.length > 0 ? `XDP cannot: ${against.join("; ")}` : "XDP needs one for its exceptions";
+  return `workers send, ${fed}; ${cannot}`;
 }
 
 /** Whether another attempt would be the same. */

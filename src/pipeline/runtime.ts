@@ -283,7 +283,7 @@ export class Runtime {
     if (back) this.events.emit("interface_back", `forwarding from ${inside} to ${outside} again`);
   }
 
-  /** For now, where an interface that went may explain it. */
+  /** A missing interface explains the failure, and watchInterfaces() tries again; without one it is a defect. */
   private async giveUp(error: unknown): Promise<void> {
     await this.applier.leave();
     if (this.interfaces.missing().length === 0) throw error;

@@ -8,6 +8,7 @@ import { type Background, ROOT, until } from "../bed/command.js";
 import { Daemon } from "../bed/daemon.js";
 import { generate, type Load, Sink } from "../bed/tools.js";
 import { agreed, assertNothingWrong, dropsOf, receivedIs, ROOT_ONLY, settled, sum } from "./ledger.js";
+import { occupyQueue } from "./occupied-queue.js";
 import { PYTHON } from "./wire.js";
 
 const LOAD: Load = { cpu: 0, flows: 100, destination: ADDRESS.beyond, ports: "9" };
@@ -79,6 +80,31 @@ describe("auto", ROOT_ONLY, () => {
     assert.equal(stats.inside.forwarded, 100);
     assert.equal((await arrived()) - earlier, 100);
   });
+
+  for (const [far, cannot] of [
+    [false, "XDP cannot: the far end of the veth has neither an XDP program nor GRO"],
+    [true, "XDP needs one for its exceptions"],
+  ] as const)
+    test(`feeds a worker by ring buffers where no socket can be bound inside, redirects ${far ? "" : "not "}taken outside`, async () => {
+      await gro(far);
+      const leave = await occupyQueue(bed, "in0");
+      try {
+        daemon = await Daemon.start(bed, { datapath: "auto" });
+        const { datapath, choice } = await chosen(daemon);
+        assert.deepEqual([datapath.mode, choice.best], ["ringbuf", false]);
+        const why =
+          /^workers send, fed by ring buffers, for no AF_XDP socket can be bound \(interface \d+ queue 0\); (.*)$/;
+        assert.equal(why.exec(choice.why)?.[1], cannot, choice.why);
+        const earlier = await arrived();
+        await generate(bed, { ...LOAD, count: 100, rate: 1000 });
+        await receivedIs(daemon, 100);
+        assert.equal((await settled(daemon)).inside.forwarded, 100);
+        assert.equal((await arrived()) - earlier, 100);
+      } finally {
+        await leave();
+        await gro(false);
+      }
+    });
 
   test("changes to a worker when the first packets are refused, with one ledger before and after", async () => {
     await gro(true);

@@ -8,6 +8,7 @@ import { until } from "../bed/command.js";
 import { Daemon, WORKER_DATAPATHS } from "../bed/daemon.js";
 import { generate, type Load, Sink, startLoad } from "../bed/tools.js";
 import { agreed, assertNothingWrong, dropsOf, OVERLOAD, receivedIs, ROOT_ONLY, settled, tooMuchOf } from "./ledger.js";
+import { occupyQueue } from "./occupied-queue.js";
 import { makeScene } from "./scene.js";
 
 const RULE = { protocol: "udp", port: 31766, to: `${ADDRESS.target}:9000` };
@@ -26,6 +27,21 @@ for (const datapath of WORKER_DATAPATHS) {
       assert.equal(stats.inside.forwarded, 100);
       assert.equal(stats.workers.find(({ role }) => role === "worker")?.packets, 100);
     });
+
+    if (datapath === "afxdp")
+      test("has bound a socket to the inside queue, where another program's finds no room", async () => {
+        await assert.rejects(occupyQueue(scene.bed, "in0"), /Device or resource busy|Errno 16/);
+      });
+    else
+      test("has bound no socket to the inside queue, where another program's may be", async () => {
+        const leave = await occupyQueue(scene.bed, "in0");
+        await generate(scene.bed, { ...LOAD, count: 1000 });
+        await receivedIs(scene.daemon, 1000);
+        const { stats, arrived } = await agreed(scene.daemon, scene.sink);
+        await leave();
+        assert.equal(stats.inside.forwarded, 1000);
+        assertNothingWrong(arrived);
+      });
 
     test("has emptied its rings when it ends under the full rate of a core, in steps as small as they get", async () => {
       await scene.daemon.stop();

@@ -18,12 +18,9 @@ function chosen(configured: Mode | "auto", known: Partial<Evidence>): unknown[] 
 
 test("auto is xdp until something speaks against it", () => {
   assert.deepEqual(chosen("auto", {}), ["xdp", "native", "native", true]);
-  assert.deepEqual(chosen("auto", { insideNative: yes, outsideNative: yes, redirect: yes, sockets: no("x") }), [
-    "xdp",
-    "native",
-    "native",
-    true,
-  ]);
+  const seen = { insideNative: yes, outsideNative: yes, redirect: yes };
+  assert.deepEqual(chosen("auto", seen), ["xdp", "native", "native", true]);
+  assert.deepEqual(chosen("auto", { ...seen, sockets: no("x") }), ["ringbuf", "native", "native", false]);
 });
 
 test("auto gives the sending to workers where XDP cannot, by sockets, and where these cannot either by ring buffers", () => {
@@ -49,6 +46,8 @@ test("every reason is told", () => {
   });
   assert.equal(why, "workers send, fed by ring buffers, for c; XDP cannot: a; b");
   assert.match(chooseDatapath("auto", { ...nothingKnown, redirect: yes }).why, /: seen$/);
+  const { why: alone } = chooseDatapath("auto", { ...nothingKnown, sockets: no("c") });
+  assert.equal(alone, "workers send, fed by ring buffers, for c; XDP needs one for its exceptions");
 });
 
 interface Attempt {
