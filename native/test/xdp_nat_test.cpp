@@ -584,6 +584,30 @@ TEST_F(XdpNat, AFullRingIsADropByNameInTheDirectionsLedger)
 	expect_counts(outcome, "outside.", "ring_full");
 }
 
+TEST_F(XdpNat, ADropBehindTheCutIsSampledAsAPacketWithoutTheWorkersHeader)
+{
+	std::vector<vx_sample> seen;
+	auto samples = RingReader::open(bed_.map("packet_ringbuf"), [&](const uint8_t *bytes, size_t) {
+		memcpy(&seen.emplace_back(), bytes, sizeof(vx_sample));
+	});
+	ASSERT_TRUE(samples);
+	samples->consume();
+	seen.clear();
+	bed_.apply({"ring", "none"});
+	bed_.datapath().control()->sample_most = 5;
+	bed_.datapath().control()->sample_round = 1;
+	const Bytes ip = packet({"198.51.100.7", kPool}, udp(53, 2048));
+	outside(ethernet("02:00:00:00:00:02", "02:00:00:00:00:03", 0x0800, ip));
+	bed_.datapath().control()->sample_round = 0;
+	samples->consume();
+	ASSERT_EQ(seen.size(), 1u);
+	EXPECT_EQ(seen[0].drop, VX_DROP_redirect_error);
+	EXPECT_EQ(seen[0].direction, VX_OUTSIDE);
+	EXPECT_EQ(seen[0].form, VX_SAMPLE_LEAVING);
+	EXPECT_EQ(seen[0].length, 14 + ip.size());
+	EXPECT_EQ(to_hex(bytes_of(seen[0].bytes, seen[0].captured)), to_hex(Bytes(12) + be16(0x0800) + ip));
+}
+
 TEST_F(XdpNat, AfterReceivingHasStoppedTheKernelGetsWhatIsForThePool)
 {
 	bed_.datapath().stop_receiving();
