@@ -74,8 +74,6 @@ export interface SourceNatPlan {
   paired: boolean;
   sessionsPerSubscriber: number;
   newSessionsPerSecond: number;
-  /** Of all workers together, and what each may have of them. */
-  maxSessions: number;
   sessionsPerWorker: number;
   hairpin: boolean;
   icmpInside: boolean;
@@ -179,8 +177,51 @@ export class Gateway {
   /** Counts redirected packets whose fate the kernel did not report; at once when there are none. */
   settle(): Promise<void>;
   /** Detaches, waits until nothing is pending (bounded), joins the workers, removes pins and neighbour entries of ours.
-   * The final counters are copied into `into` (same layout as `counters`). */
-  stop(into: Uint8Array): Promise<void>;
+   * The final counters are copied into `into` (same layout as `counters`). Resolves with the vx_block_record records that
+   * were not done, all of them. */
+  stop(into: Uint8Array): Promise<Uint8Array>;
+  // The following have nothing to tell without source NAT.
+  /** vx_block_record records not yet done, at most so many; of each worker the oldest first. */
+  natRecords(most: number): Uint8Array;
+  /** Those of the last `natRecords` are durable. */
+  natRecordsDone(): void;
+  /** A page of sessions, as vx_session_view records; one question at a time, this one or `natTop`. `cursor`: where the page
+   * before ended, "" for the first; null: there is no more. Code: WORKER_SILENT. */
+  natSessions(
+    filter: NatSessionFilter,
+    cursor: string,
+    limit: number,
+  ): Promise<{ sessions: Uint8Array; cursor: string | null }>;
+  /** The subscribers with the most sessions, most first, as vx_subscriber_use records. Code: WORKER_SILENT. */
+  natTop(most: number): Promise<Uint8Array>;
+  /** Pool addresses, 4 bytes each in network order, and how many of their blocks are free. */
+  natPool(): { addresses: Uint8Array; freeBlocks: Uint32Array };
+  /** Packets from worker to worker, of pairs that had any. */
+  natHandoffs(): NatHandoff[];
+}
+
+/** What is absent is any. */
+export interface NatSessionFilter {
+  /** null: plain Ethernet. */
+  vni?: number | null;
+  protocol?: number;
+  inside?: NatEndpoint;
+  outside?: NatEndpoint;
+  remote?: NatEndpoint;
+}
+
+/** 4 bytes in network order. */
+export interface NatEndpoint {
+  address: Uint8Array;
+  port?: number;
+}
+
+export interface NatHandoff {
+  from: number;
+  to: number;
+  enqueued: number;
+  dequeued: number;
+  dropped: number;
 }
 
 export interface InterfaceFacts {

@@ -9,6 +9,7 @@
 
 #include "../io/interface.h"
 #include "marshal.h"
+#include "nat_questions.h"
 #include "source_nat.h"
 
 namespace vx {
@@ -164,6 +165,40 @@ private:
 	std::optional<Result<Trial>> trial_;
 };
 
+// The records of the last packets are read when the workers are gone.
+class StopJob : public Napi::AsyncWorker {
+public:
+	using Into = std::shared_ptr<Napi::Reference<Napi::Uint8Array>>;
+	StopJob(Napi::Env env, std::shared_ptr<Gateway> gateway, Into into, std::span<uint8_t> bytes)
+		: Napi::AsyncWorker(env), deferred_(Napi::Promise::Deferred::New(env)), gateway_(std::move(gateway)),
+		  into_(std::move(into)), bytes_(bytes)
+	{
+	}
+	Napi::Promise start()
+	{
+		Napi::Promise promise = deferred_.Promise();
+		Queue();
+		return promise;
+	}
+
+protected:
+	void Execute() override
+	{
+		gateway_->stop(bytes_);
+		if (Nat *nat = gateway_->nat())
+			records_ = nat->block_records(UINT32_MAX);
+		gateway_.reset();
+	}
+	void OnOK() override { deferred_.Resolve(to_js_records(Env(), records_)); }
+
+private:
+	Napi::Promise::Deferred deferred_;
+	std::shared_ptr<Gateway> gateway_;
+	const Into into_;
+	const std::span<uint8_t> bytes_;
+	std::vector<vx_block_record> records_;
+};
+
 }  // namespace
 
 Napi::Function GatewayObject::define(Napi::Env env)
@@ -182,6 +217,12 @@ Napi::Function GatewayObject::define(Napi::Env env)
 				   InstanceMethod<&GatewayObject::snapshot>("snapshot"),
 				   InstanceMethod<&GatewayObject::settle>("settle"),
 				   InstanceMethod<&GatewayObject::stop>("stop"),
+				   InstanceMethod<&GatewayObject::nat_records>("natRecords"),
+				   InstanceMethod<&GatewayObject::nat_records_done>("natRecordsDone"),
+				   InstanceMethod<&GatewayObject::nat_sessions>("natSessions"),
+				   InstanceMethod<&GatewayObject::nat_top>("natTop"),
+				   InstanceMethod<&GatewayObject::nat_pool>("natPool"),
+				   InstanceMethod<&GatewayObject::nat_handoffs>("natHandoffs"),
 			   });
 }
 
@@ -393,11 +434,48 @@ Napi::Value GatewayObject::stop(const Napi::CallbackInfo &info)
 	// The view of the counters goes before the memory under it does.
 	counters_.Value().Detach();
 	counters_.Reset();
-	auto work = [gateway = std::move(gateway_), into, bytes]() -> Result<void> {
-		gateway->stop(bytes);
-		return {};
-	};
-	return (new Job(env, work))->start();
+	return (new StopJob(env, std::move(gateway_), into, bytes))->start();
+}
+
+// Empty: there is no source NAT.
+Napi::Value GatewayObject::nat_records(const Napi::CallbackInfo &info)
+{
+	if (!require_gateway(info.Env()))
+		return info.Env().Undefined();
+	Nat *nat = gateway_->nat();
+	return to_js_records(info.Env(), nat ? nat->block_records(info[0].ToNumber().Uint32Value())
+					     : std::vector<vx_block_record>{});
+}
+
+Napi::Value GatewayObject::nat_records_done(const Napi::CallbackInfo &info)
+{
+	if (require_gateway(info.Env()) && gateway_->nat())
+		gateway_->nat()->block_records_done();
+	return info.Env().Undefined();
+}
+
+Napi::Value GatewayObject::nat_sessions(const Napi::CallbackInfo &info)
+{
+	if (!require_gateway(info.Env()))
+		return info.Env().Undefined();
+	return ask_sessions(info, gateway_);
+}
+
+Napi::Value GatewayObject::nat_top(const Napi::CallbackInfo &info)
+{
+	if (!require_gateway(info.Env()))
+		return info.Env().Undefined();
+	return ask_top(info, gateway_);
+}
+
+Napi::Value GatewayObject::nat_pool(const Napi::CallbackInfo &info)
+{
+	return require_gateway(info.Env()) ? pool_of(info.Env(), gateway_->nat()) : info.Env().Undefined();
+}
+
+Napi::Value GatewayObject::nat_handoffs(const Napi::CallbackInfo &info)
+{
+	return require_gateway(info.Env()) ? handoffs_of(info.Env(), gateway_->nat()) : info.Env().Undefined();
 }
 
 }  // namespace vx

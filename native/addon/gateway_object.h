@@ -29,6 +29,12 @@ private:
 	Napi::Value snapshot(const Napi::CallbackInfo &info);
 	Napi::Value settle(const Napi::CallbackInfo &info);
 	Napi::Value stop(const Napi::CallbackInfo &info);
+	Napi::Value nat_records(const Napi::CallbackInfo &info);
+	Napi::Value nat_records_done(const Napi::CallbackInfo &info);
+	Napi::Value nat_sessions(const Napi::CallbackInfo &info);
+	Napi::Value nat_top(const Napi::CallbackInfo &info);
+	Napi::Value nat_pool(const Napi::CallbackInfo &info);
+	Napi::Value nat_handoffs(const Napi::CallbackInfo &info);
 	bool require_gateway(Napi::Env env);
 
 	std::shared_ptr<Gateway> gateway_;

@@ -51,4 +51,12 @@ std::vector<T> records_of(const Napi::Value &value)
 	return records;
 }
 
+// As they lie in memory, in an array of bytes.
+template <typename T>
+Napi::Value to_js_records(Napi::Env env, const std::vector<T> &records)
+{
+	return Napi::Buffer<uint8_t>::Copy(env, reinterpret_cast<const uint8_t *>(records.data()),
+					   records.size() * sizeof(T));
+}
+
 }  // namespace vx

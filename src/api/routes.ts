@@ -55,12 +55,33 @@ export function addRoutes(server: FastifyInstance, served: Served, mayChange: bo
   server.get("/api/v1/workers", () => ({ workers: runtime.stats().workers }));
   server.get("/api/v1/rules", () => ({ rules: runtime.plan.rules }));
   addEvents(server, runtime);
+  addNat(server, runtime);
   server.get("/api/v1/allowlist", (_request, reply) => {
     return reply.type("application/json").send(Readable.from(listJson(runtime.plan)));
   });
   server.get("/api/v1/allowlist/imports", () => ({ imports: served.imports.list() }));
   server.get("/api/v1/allowlist/test", (request) => testAddress(runtime, query(request, "address")));
   addChanges(server, served, mayChange);
+}
+
+function addNat(server: FastifyInstance, runtime: Runtime): void {
+  server.get("/api/v1/sessions", (request) => {
+    const of = (name: string): string | null => optional(request, name);
+    return runtime.nat.sessions({
+      inside: of("inside"),
+      outside: of("outside"),
+      remote: of("remote"),
+      protocol: of("protocol"),
+      vni: of("vni"),
+      limit: of("limit"),
+      cursor: of("cursor"),
+    });
+  });
+  server.get("/api/v1/nat/who", (request) =>
+    runtime.nat.who(query(request, "outside"), optional(request, "protocol"), optional(request, "at")),
+  );
+  server.get("/api/v1/nat/pool", () => ({ addresses: runtime.nat.pool() }));
+  server.get("/api/v1/nat/subscribers", (request) => runtime.nat.subscribers(optional(request, "limit")));
 }
 
 function addChanges(server: FastifyInstance, served: Served, mayChange: boolean): void {
@@ -139,6 +160,13 @@ function query(request: FastifyRequest, name: string): string {
   const value = objectOf(request.query)[name];
   if (typeof value === "string" && value !== "") return value;
   throw new VxpipeError("REQUEST_INVALID", `the parameter ${name} is missing`);
+}
+
+function optional(request: FastifyRequest, name: string): string | null {
+  const value = objectOf(request.query)[name];
+  if (value === undefined || value === "") return null;
+  if (typeof value === "string") return value;
+  throw new VxpipeError("REQUEST_INVALID", `the parameter ${name} is there more than once`);
 }
 
 function flag(request: FastifyRequest, name: string): boolean {

@@ -12,6 +12,7 @@ import type { ReplayOptions } from "./commands/replay.js";
 import { doctor } from "./commands/doctor.js";
 import { monitor, type MonitorOptions } from "./commands/monitor.js";
 import { reload } from "./commands/reload.js";
+import * as natCommands from "./commands/nat.js";
 import * as rules from "./commands/rules.js";
 import { iterationsOf, top } from "./commands/top.js";
 import { fail, print, type Format } from "./output.js";
@@ -177,7 +178,9 @@ function addAllowlist(program: Command, leaf: Leaf, socketOf: (command: Command)
 
 function addRules(program: Command, leaf: Leaf, socketOf: (command: Command) => string, format: Format): void {
   const saving = "write it to the configuration too, so that a reload or restart keeps it";
-  const rule = program.command("nat").description("address translation").command("rule").description("static rules");
+  const nat = program.command("nat").description("address translation");
+  addNat(nat, leaf, socketOf, format);
+  const rule = nat.command("rule").description("static rules");
   leaf(rule, "list", "print them").action((_options, command: Command) => rules.listRules(socketOf(command), format));
   leaf(rule, "add", "translate the destination of packets to a port")
     .requiredOption("--protocol <protocol>", "udp, tcp or any")
@@ -190,4 +193,34 @@ function addRules(program: Command, leaf: Leaf, socketOf: (command: Command) => 
     .requiredOption("--port <port>", "inner destination port")
     .option("--save", saving, false)
     .action((options: rules.RuleOptions, command: Command) => rules.removeOne(socketOf(command), format, options));
+}
+
+function addNat(nat: Command, leaf: Leaf, socketOf: (command: Command) => string, format: Format): void {
+  const session = nat.command("session").description("sessions of source NAT");
+  leaf(session, "list", "print them, a page at a time; filters may be combined")
+    .option("--inside <ip[:port]>", "of this inside host")
+    .option("--outside <ip[:port]>", "with this public address")
+    .option("--remote <ip[:port]>", "with this remote")
+    .option("--protocol <protocol>", "udp, tcp, icmp or a number")
+    .option("--vni <vni>", "of this VNI")
+    .option("--limit <count>", "most of them (default: 1000)")
+    .option("--cursor <cursor>", "go on where the page that ended with it did")
+    .action((options: natCommands.SessionOptions, command: Command) =>
+      natCommands.listSessions(socketOf(command), format, options),
+    );
+  leaf(nat, "who <ip:port>", "which subscriber has, or had, a public endpoint")
+    .option("--protocol <protocol>", "udp, tcp, icmp or a number: a static forward may be for one of them only")
+    .option("--at <time>", "at that time (RFC 3339) instead of now")
+    .action((outside: string, options: { protocol?: string; at?: string }, command: Command) =>
+      natCommands.who(socketOf(command), format, outside, options),
+    );
+  leaf(nat, "pool", "public addresses and how much of them is in use").action((_options, command: Command) =>
+    natCommands.pool(socketOf(command), format),
+  );
+  const subscriber = nat.command("subscriber").description("inside hosts that have ports");
+  leaf(subscriber, "list", "those with the most sessions")
+    .option("--limit <count>", "so many of them (default: 20)")
+    .action((options: { limit?: string }, command: Command) =>
+      natCommands.subscribers(socketOf(command), format, options),
+    );
 }

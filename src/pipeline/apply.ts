@@ -37,6 +37,8 @@ export class Applier {
   watched: readonly Watched[] = [];
   /** Counters of this run's datapath before, while there is none. */
   carried: Uint8Array | null = null;
+  /** Of a datapath that has ended: vx_block_record records nobody has read. */
+  records: Uint8Array | null = null;
   private bpffs: { pinDirectory: string; mounted: string; bpffs: string } | null = null;
 
   constructor(
@@ -116,7 +118,7 @@ export class Applier {
       { side: "inside", name: inside, ifindex: insideIfindex },
       { side: "outside", name: outside, ifindex: outsideIfindex },
     ];
-    this.placement = { choice, workerCpus: places.cpus };
+    this.placement = { choice, workerCpus: places.cpus, sourceNat: datapath.sourceNat !== null };
     this.placesWarning = places.warning;
   }
 
@@ -161,11 +163,11 @@ export class Applier {
     const ours = vxlan ? (local ?? parseAddress(tunnelAddress(inside, addresses))) : null;
     const tunnel = ours === null ? null : isMappedIpv4(ours) ? "ipv4" : "ipv6";
     const mtu = this.native.interfaceFacts(inside)?.mtu ?? 0;
-    const { maxSessions, sessionsPerSubscriber } = sourceNat;
-    const share = sessionsPerWorker(maxSessions, workers, sessionsPerSubscriber);
     const mssClamp = mssOf(sourceNat.mssClamp, mtu, tunnel);
+    const { maxSessions, ...rest } = sourceNat;
+    const share = sessionsPerWorker(maxSessions, workers, rest.sessionsPerSubscriber);
     // What translates and does not count down may carry packets in circles for ever.
-    return { local: ours, decrementTtl: true, sourceNat: { ...sourceNat, mssClamp, sessionsPerWorker: share } };
+    return { local: ours, decrementTtl: true, sourceNat: { ...rest, mssClamp, sessionsPerWorker: share } };
   }
 
   private ifindexes(inside: string, outside: string): [number, number] {
@@ -188,7 +190,7 @@ export class Applier {
   async stop(bytes: number): Promise<Uint8Array> {
     const into = this.carried === null ? new Uint8Array(bytes) : new Uint8Array(this.carried);
     try {
-      await this.made?.stop(into);
+      this.records = (await this.made?.stop(into)) ?? null;
     } catch (error) {
       throw fromNative(error);
     } finally {

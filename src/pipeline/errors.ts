@@ -79,7 +79,7 @@ const kinds = {
   NOT_FROM_HERE: { exit: exit.failed, hint: "Changes go through the daemon's Unix socket (control.socket)." },
   NOT_FOUND: {
     exit: exit.notFound,
-    hint: "The routes are /metrics, /healthz, /readyz and /api/v1/ with stats, workers, rules, allowlist, events.",
+    hint: "The routes are /metrics, /healthz, /readyz and /api/v1/ with stats, workers, sessions, nat, rules, allowlist, events.",
   },
   NO_NATIVE_XDP: {
     exit: exit.failed,
@@ -98,9 +98,17 @@ const kinds = {
   },
   PRIVILEGES_FAILED: { exit: exit.failed, hint: "The kernel refused; the detail is the kernel's own." },
   REQUEST_INVALID: { exit: exit.usage, hint: "See vxpipe --help." },
+  ENDPOINT_UNKNOWN: {
+    exit: exit.notFound,
+    hint: "Give the time it was used with --at; records of other days may be in files that were moved away.",
+  },
   NAT_RULES_ONE_WAY: {
     exit: exit.failed,
     hint: "Without nat.source in the configuration there can be static rules; with it, nat.source.forwards.",
+  },
+  RECORDS_UNWRITABLE: {
+    exit: exit.failed,
+    hint: "Make the file of nat.source.records and its directory writable, or choose another.",
   },
   RULE_EXISTS: { exit: exit.failed, hint: "Remove the other rule first: vxpipe nat rule remove." },
   RULE_INVALID: { exit: exit.usage, hint: "Give --protocol udp, tcp or any, --port 1 to 65535 and --to ADDRESS:PORT." },
@@ -113,6 +121,7 @@ const kinds = {
     hint: "End one of the others: vxpipe monitor, or readers of /api/v1/events.",
   },
   USAGE: { exit: exit.usage, hint: "See vxpipe --help." },
+  WORKER_SILENT: { exit: exit.failed, hint: "A worker did not answer in time; see vxpipe top, and try again." },
   WORKER_FAILED: { exit: exit.failed, hint: "A worker could not start; the detail is the kernel's own." },
   XDP_BUSY: { exit: exit.failed, hint: "Another XDP program is on the interface; see it with: bpftool net." },
 } as const satisfies Record<string, ErrorKind>;

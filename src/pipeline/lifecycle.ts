@@ -127,6 +127,8 @@ export class Lifecycle {
 
   private async reloadOnce(dryRun: boolean): Promise<Coming> {
     const { events, file } = this.around;
+    // Also where the configuration is wrong: it is what logrotate waits for.
+    if (!dryRun) await this.runtime.nat.reopen();
     let coming: Coming = { actions: [], restart: [], dropped: [] };
     try {
       const warn: Warn = (message, event) => events.emit(event, message);
@@ -186,9 +188,12 @@ export class Lifecycle {
     } catch (error) {
       this.around.events.emit("internal_error", String(error));
     }
+    await this.runtime.nat.pump();
     this.runtime.phase = "stopping";
     const final = await this.runtime.applier.stop(slotsBytes);
     this.runtime.phase = "stopped";
+    await this.runtime.endNat();
+    await this.runtime.nat.stop();
     const statistics = this.runtime.finish(final);
     const faults = ledgerFaults(final.buffer);
     for (const fault of faults) this.around.events.emit("ledger_unbalanced", fault);

@@ -8,6 +8,7 @@ import { readFileSync } from "node:fs";
 import {
   counters,
   drops,
+  natCounters,
   vxCounters,
   vxDirection,
   vxDrop,
@@ -50,6 +51,12 @@ export interface Work {
   cpuSeconds: number | null;
 }
 
+export type NatCounterName = (typeof natCounters)[number]["name"];
+export type NatCounts = Record<NatCounterName, number>;
+
+/** What an engine has now; the others only grow. */
+export const natGauges: ReadonlySet<NatCounterName> = new Set(["sessions", "mappings", "subscribers"]);
+
 export interface Reading {
   inside: DirectionReading;
   outside: DirectionReading;
@@ -57,6 +64,8 @@ export interface Reading {
   slots: SlotReading[];
   /** What became of packets that XDP redirected, carrier and MTU aside. */
   fastPath: { forwarded: number; refused: number };
+  /** The NAT engines, by their workers' numbers; of workers that run or did. */
+  nat: NatCounts[];
   latency: number[];
   latencySumNs: number;
   /** Turns of each worker's loop, by the worker's number. */
@@ -89,6 +98,7 @@ export function readCounters(memory: ArrayBufferLike): Reading {
     }
   }
   const fastPath = fastPathOf(load, base("inside"));
+  const nat = readNat(load);
   const latency = Array.from({ length: vxConstant.latencyBuckets }, (_, index) =>
     sum(vxSlot.offset.latency + index * 8),
   );
@@ -100,7 +110,7 @@ export function readCounters(memory: ArrayBufferLike): Reading {
     const received = sum(base(direction) + vxCounters.offset.received);
     return balance(fates[index] as Fates, received);
   }) as [DirectionReading, DirectionReading];
-  return { inside, outside, slots, fastPath, latency, latencySumNs, turns };
+  return { inside, outside, slots, fastPath, nat, latency, latencySumNs, turns };
 }
 
 /** Slots that have counted anything, which starts with a packet received, and all but CPUs'. Most CPUs' never do. */
@@ -170,6 +180,20 @@ function readWork(load: Load, slot: number, base: (direction: Direction) => numb
     ringPermille: own("ringPermille"),
     cpuSeconds: worker ? threadSeconds(own("thread")) : null,
   };
+}
+
+function readNat(load: Load): NatCounts[] {
+  const counts: NatCounts[] = [];
+  for (let slot = workerSlot; slot < vxConstant.controlSlot && load(slot, workOffset("thread")) > 0n; slot++) {
+    const named = natCounters.map(({ name, offset }) => [name, Number(load(slot, vxSlot.offset.nat + offset))]);
+    counts.push(Object.fromEntries(named) as NatCounts);
+  }
+  return counts;
+}
+
+export function sumOf(counts: readonly NatCounts[]): NatCounts {
+  const sums = natCounters.map(({ name }) => [name, counts.reduce((sum, one) => sum + one[name], 0)]);
+  return Object.fromEntries(sums) as NatCounts;
 }
 
 /** CPU time of a thread of this process. */

@@ -1,12 +1,13 @@
 // The running gateway as the control plane sees it: the plan in force, edits to it, its counters and its health. Made by
 // lifecycle.ts; asked by the API and the telemetry; everything on the main thread.
-import type { Snapshot } from "xdp-socket";
+import type { Gateway, NatHandoff, Snapshot } from "xdp-socket";
 import { chooseDatapath, nothingKnown, type Evidence } from "../injector/datapath.js";
 import type { Applier } from "./apply.js";
 import { systemReason, VxpipeError } from "./errors.js";
 import { isEventName, type EventLog } from "./events.js";
 import { bringUp, judgeFirst } from "./bring-up.js";
 import { InterfaceWatch } from "./interface-watch.js";
+import { NatControl } from "./nat-control.js";
 import type { Native } from "./native.js";
 import { readCounters, slotsBytes, type Reading } from "./observe.js";
 import { after, describe, plan, undo, type Action, type Plan } from "./plan.js";
@@ -55,6 +56,7 @@ export class Runtime {
   private rebuilding = false;
   readonly started = performance.now();
   readonly watchers: Watchers;
+  private natControl: NatControl | null = null;
 
   constructor(
     readonly applier: Applier,
@@ -81,8 +83,17 @@ export class Runtime {
     return this.wanted;
   }
 
+  get nat(): NatControl {
+    if (this.natControl === null) throw new VxpipeError("DAEMON_STARTING", "the daemon is still starting");
+    return this.natControl;
+  }
+
   /** Brings the first plan into effect. */
   async start(wanted: Plan): Promise<void> {
+    const gateway = (): Gateway | null =>
+      this.phase === "running" && this.applier.exists ? this.applier.gateway : null;
+    this.natControl = new NatControl(wanted, gateway, this.events);
+    await this.natControl.start();
     this.evidence = await bringUp(this.applier, wanted, nothingKnown);
     this.wanted = wanted;
     this.interfaces.begin(this.applier.watched);
@@ -212,6 +223,7 @@ export class Runtime {
     if (this.phase === "running") {
       this.watch(this.latest.reading.turns);
       this.watchFirst(this.latest.reading);
+      this.nat.tick(this.latest.reading);
     }
     this.watchInterfaces();
     if (this.defect !== null) throw this.defect;
@@ -273,7 +285,7 @@ export class Runtime {
     const back = this.interfaces.waits;
     this.phase = "changing";
     await this.settled;
-    await this.applier.leave();
+    await this.leave();
     this.evidence = await bringUp(this.applier, this.plan, evidence);
     this.watchdog.forget();
     this.interfaces.begin(this.applier.watched);
@@ -283,9 +295,23 @@ export class Runtime {
     if (back) this.events.emit("interface_back", `forwarding from ${inside} to ${outside} again`);
   }
 
+  /** Sessions end with the packet path, and what it knows of port blocks is told. */
+  private async leave(): Promise<void> {
+    await this.natControl?.pump();
+    await this.applier.leave();
+    await this.endNat();
+  }
+
+  /** After the packet path has ended. */
+  async endNat(): Promise<void> {
+    const { records } = this.applier;
+    this.applier.records = null;
+    await this.natControl?.ended(records);
+  }
+
   /** A missing interface explains the failure, and watchInterfaces() tries again; without one it is a defect. */
   private async giveUp(error: unknown): Promise<void> {
-    await this.applier.leave();
+    await this.leave();
     if (this.interfaces.missing().length === 0) throw error;
     const reason = error instanceof Error ? error.message : String(error);
     if (this.interfaces.failed(reason)) this.events.emit("recovery_failed", `${reason}; it is tried again`);
@@ -322,7 +348,12 @@ export class Runtime {
     const key = ({ role, id, cpu }: WorkerStats): string => `${role} ${id ?? cpu}`;
     const pps = new Map(workers.map((worker) => [key(worker), worker.pps]));
     for (const worker of current.workers) worker.pps = pps.get(key(worker)) ?? 0;
-    return { ...current, rates };
+    const nat = current.nat === null ? null : { ...current.nat, handoffs: this.handoffs() };
+    return { ...current, nat, rates };
+  }
+
+  private handoffs(): NatHandoff[] {
+    return this.phase === "running" && this.applier.exists ? this.applier.gateway.natHandoffs() : [];
   }
 
   /** The whole run: rates are averages. */

@@ -8,6 +8,8 @@ import { VxpipeError } from "./errors.js";
 
 /** But for what only the host can tell. */
 export type SourceNatWanted = Omit<SourceNatPlan, "sessionsPerWorker" | "mssClamp"> & {
+  /** Of all workers together. */
+  maxSessions: number;
   mssClamp: "off" | "auto" | number;
 };
 

@@ -2,7 +2,16 @@
 // every request, on the main thread. Pure.
 import type { Attach, Choice, Mode } from "../injector/datapath.js";
 import { counters, type CounterName, type DropReason } from "./abi.gen.js";
-import { workerSlot, type DirectionReading, type Reading, type Work } from "./observe.js";
+import {
+  sumOf,
+  workerSlot,
+  type DirectionReading,
+  type NatCounterName,
+  type NatCounts,
+  type Reading,
+  type Work,
+} from "./observe.js";
+import type { NatHandoff } from "xdp-socket";
 
 /** fragments_extra as fragmentsExtra. */
 type Camel<Name extends string> = Name extends `${infer First}_${infer Rest}`
@@ -36,10 +45,21 @@ export interface Statistics {
   originated: number;
   fragmentsExtra: number;
   workers: WorkerStats[];
+  /** null: no source NAT. */
+  nat: NatStats | null;
   rates: { receivedPps: number; forwardedPps: number; droppedPps: number; receivedBps: number; forwardedBps: number };
   /** Forwarded of what was for us to forward; 1 when nothing was. */
   successRate: number;
 }
+
+type NatNumbers = Record<Camel<NatCounterName>, number>;
+
+/** Of all engines together, and of each. */
+export type NatStats = NatNumbers & {
+  workers: (NatNumbers & { id: number })[];
+  /** Packets from worker to worker. */
+  handoffs: NatHandoff[];
+};
 
 export interface Timed {
   reading: Reading;
@@ -52,6 +72,7 @@ export interface Placement {
   choice: Choice;
   /** By the worker's number. */
   workerCpus: readonly number[];
+  sourceNat?: boolean;
 }
 
 /** Rates are those between the two readings. */
@@ -59,7 +80,7 @@ export function statisticsOf(
   now: Timed,
   before: Timed,
   started: number,
-  { choice, workerCpus }: Placement,
+  { choice, workerCpus, sourceNat = false }: Placement,
 ): Statistics {
   const seconds = Math.max((now.time - before.time) / 1000, 0.001);
   const { inside, outside } = now.reading;
@@ -76,6 +97,7 @@ export function statisticsOf(
     originated: inside.counts.originated + outside.counts.originated,
     fragmentsExtra: inside.counts.fragments_extra + outside.counts.fragments_extra,
     workers: workersOf(now, before, seconds, workerCpus),
+    nat: sourceNat ? natOf(now.reading.nat) : null,
     rates: {
       receivedPps: Math.round(rate((direction) => direction.counts.received)),
       forwardedPps: Math.round(rate((direction) => direction.counts.forwarded)),
@@ -85,6 +107,13 @@ export function statisticsOf(
     },
     successRate: forwarded + dropped === 0 ? 1 : forwarded / (forwarded + dropped),
   };
+}
+
+function natOf(engines: readonly NatCounts[]): NatStats {
+  const numbers = (counts: NatCounts): NatNumbers =>
+    Object.fromEntries(Object.entries(counts).map(([name, value]) => [camel(name), value])) as NatNumbers;
+  const workers = engines.map((counts, id) => ({ id, ...numbers(counts) }));
+  return { ...numbers(sumOf(engines)), workers, handoffs: [] };
 }
 
 function attachOf({ insideAttach, outsideAttach }: Choice): Attach {

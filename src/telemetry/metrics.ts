@@ -1,8 +1,8 @@
 // Prometheus metrics, read from the counters when somebody scrapes; nothing is counted here. Names and help of the
 // packet counters come from bpf/abi/counters.h. Used by the API; main thread.
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry, type MetricType } from "prom-client";
-import { counters, drops } from "../pipeline/abi.gen.js";
-import { directions, type Reading } from "../pipeline/observe.js";
+import { counters, drops, natCounters } from "../pipeline/abi.gen.js";
+import { directions, natGauges, sumOf, type Reading } from "../pipeline/observe.js";
 import type { Runtime } from "../pipeline/runtime.js";
 
 interface Sample {
@@ -43,6 +43,7 @@ export function makeMetrics(runtime: Runtime, version: string): Registry {
   };
   const reading = oncePerScrape(() => runtime.reading());
   packetMetrics(runtime, reading, counter, gauge);
+  natMetrics(runtime, reading, counter, gauge);
   stateMetrics(runtime, version, gauge);
   registry.registerMetric(new LatencyHistogram(reading));
   return registry;
@@ -99,9 +100,23 @@ function packetMetrics(runtime: Runtime, read: () => Reading, counter: Define, g
   );
 }
 
+function natMetrics(runtime: Runtime, read: () => Reading, counter: Define, gauge: Define): void {
+  gauge("cgnat_nat_sessions_active", "NAT sessions", [], () => [{ labels: {}, value: sumOf(read().nat).sessions }]);
+  gauge("cgnat_port_pool_utilization", "Port blocks of a public address in use, 0 to 1", ["address"], () => {
+    if (runtime.phase !== "running") return [];
+    return runtime.nat.pool().map(({ address, utilization }) => ({ labels: { address }, value: utilization }));
+  });
+  for (const { name, help } of natCounters) {
+    const [define, suffix] = natGauges.has(name) ? [gauge, ""] : [counter, "_total"];
+    define(`vxpipe_nat_${name}${suffix}`, help, ["worker"], () =>
+      runtime.applier.placement.sourceNat === true
+        ? read().nat.map((counts, worker) => ({ labels: { worker: String(worker) }, value: counts[name] }))
+        : [],
+    );
+  }
+}
+
 function stateMetrics(runtime: Runtime, version: string, gauge: Define): void {
-  gauge("cgnat_nat_sessions_active", "NAT sessions", [], () => [{ labels: {}, value: 0 }]);
-  gauge("cgnat_port_pool_utilization", "Ports of a public address in use, 0 to 1", ["address"], () => []);
   gauge("vxpipe_info", "Always 1; what runs here", ["version", "datapath", "configured", "attach"], () => {
     const { datapath, choice } = runtime.stats();
     const labels = { version, datapath: datapath.mode, configured: choice.configured, attach: datapath.attach };

@@ -1,6 +1,6 @@
 // Statistics as people read them: `vxpipe stats` and what the daemon prints when it ends. Pure.
 import { counters } from "../pipeline/abi.gen.js";
-import { camel, type DirectionStats, type Statistics } from "../pipeline/statistics.js";
+import { camel, type DirectionStats, type NatStats, type Statistics } from "../pipeline/statistics.js";
 import { bits, count, table, whole } from "./units.js";
 
 const ledger = new Set<string>(["received", "forwarded", "passed"]);
@@ -40,12 +40,28 @@ export function statisticsText(stats: Statistics): string {
             seen.map((reason) => [reason, inside.dropped[reason], outside.dropped[reason]]),
           ),
         ]),
+    ...(stats.nat === null ? [] : ["", natText(stats.nat)]),
     "",
     table(
       ["thread", "cpu", "packets", "pps"],
       stats.workers.map(({ role, cpu, packets, pps }) => [role, cpu, packets, pps]),
     ),
   ].join("\n");
+}
+
+function natText({ workers, handoffs, ...all }: NatStats): string {
+  const names = Object.keys(all) as (keyof typeof all)[];
+  const each = workers.length > 1 ? workers : [];
+  const rows = names.map((name) => [name, all[name], ...each.map((worker) => worker[name])]);
+  const engines = table(["source NAT", "all", ...each.map(({ id }) => `worker ${id}`)], rows);
+  if (handoffs.length === 0) return engines;
+  const pairs = handoffs.map(({ from, to, enqueued, dequeued, dropped }) => [
+    `${from} to ${to}`,
+    enqueued,
+    dequeued,
+    dropped,
+  ]);
+  return `${engines}\n\n${table(["handed over", "given", "taken", "dropped"], pairs)}`;
 }
 
 function sum(counts: Record<string, number>): number {

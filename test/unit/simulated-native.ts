@@ -1,7 +1,17 @@
 // The addon's seam, kept in memory: for tests of what stands above it, without a kernel.
 import assert from "node:assert/strict";
 import { setImmediate } from "node:timers/promises";
-import type { Attached, CompiledAllowlist, DatapathPlan, NativeEvent, Snapshot, Trial } from "xdp-socket";
+import type {
+  Attached,
+  CompiledAllowlist,
+  DatapathPlan,
+  Gateway,
+  NatHandoff,
+  NativeEvent,
+  NatSessionFilter,
+  Snapshot,
+  Trial,
+} from "xdp-socket";
 import { empty, shapes, sortTable, tableNames } from "../../src/pipeline/allowlist/table.js";
 import type { Native } from "../../src/pipeline/native.js";
 import { slotsBytes } from "../../src/pipeline/observe.js";
@@ -96,11 +106,49 @@ export class SimulatedGateway {
     return Promise.resolve();
   }
 
-  stop(into: Uint8Array): Promise<void> {
+  stop(into: Uint8Array): Promise<Uint8Array> {
     this.calls.push("stop");
     into.set(new Uint8Array(this.counters));
     this.counters = new ArrayBuffer(0);
-    return Promise.resolve();
+    return Promise.resolve(Buffer.concat(this.records));
+  }
+
+  /** vx_block_record, one each. */
+  records: Uint8Array[] = [];
+  private recordsRead = 0;
+  sessions: Uint8Array[] = [];
+  asked: NatSessionFilter[] = [];
+  subscribers = new Uint8Array();
+  pool = { addresses: new Uint8Array(), freeBlocks: new Uint32Array() };
+
+  natRecords(most: number): Uint8Array {
+    this.recordsRead = Math.min(this.records.length, most);
+    return Buffer.concat(this.records.slice(0, most));
+  }
+
+  natRecordsDone(): void {
+    this.records.splice(0, this.recordsRead);
+    this.recordsRead = 0;
+  }
+
+  natSessions(filter: NatSessionFilter, cursor: string, limit: number): ReturnType<Gateway["natSessions"]> {
+    this.asked.push(filter);
+    const from = Number(cursor);
+    const end = from + limit;
+    const next = end < this.sessions.length ? String(end) : null;
+    return Promise.resolve({ sessions: Buffer.concat(this.sessions.slice(from, end)), cursor: next });
+  }
+
+  natTop(): Promise<Uint8Array> {
+    return Promise.resolve(this.subscribers);
+  }
+
+  natPool(): ReturnType<Gateway["natPool"]> {
+    return this.pool;
+  }
+
+  natHandoffs(): NatHandoff[] {
+    return [{ from: 0, to: 1, enqueued: 3, dequeued: 2, dropped: 1 }];
   }
 
   /** Adds to a counter by its offset in the slot. */

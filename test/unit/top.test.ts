@@ -36,6 +36,7 @@ function quiet(uptimeSeconds: number): Statistics {
     fragmentsExtra: 0,
     workers: [{ id: 0, role: "worker", cpu: 1, packets: 0, pps: 0, work: { ...idle, cpuSeconds: 0 } }],
     rates: { receivedPps: 0, forwardedPps: 0, droppedPps: 0, receivedBps: 0, forwardedBps: 0 },
+    nat: null,
     successRate: 1,
   };
 }

@@ -1,0 +1,309 @@
+// Who has, and had, which public ports: keeps the records of granted and released port blocks, in memory and, where
+// nat.source.records.file says so, in a file. Fed once a second and on request by nat-control.ts; main thread.
+//
+// The packet path is told that records are done when they are on the disk. While they cannot be written it goes on until its
+// own memory for them is full, and then grants no block; it goes on by itself when they can be written again.
+//
+// A file tells everything since its first line: what is granted is written as `held` when it is opened (start, logrotate),
+// and what a run that is over left granted is written as released at the start of the next one. Its last moment is not known;
+// the new start is what is certain, and nobody else had the ports before it.
+import { systemReason, VxpipeError } from "./errors.js";
+import type { EventLog } from "./events.js";
+import type { BlockRecord } from "./nat-names.js";
+import { linesBackward, linesWith, RecordsFile } from "./records-file.js";
+
+/** A block of ports and whose it is or was; times in milliseconds. */
+export interface Holding {
+  vni: number | null;
+  inside: string;
+  outside: string;
+  firstPort: number;
+  lastPort: number;
+  from: number;
+  /** null: still. */
+  to: number | null;
+}
+
+type LineKind = "start" | "stop" | "granted" | "released" | "held";
+
+interface Line {
+  time: string;
+  event: LineKind;
+  vni: number | null;
+  inside: string;
+  outside: string;
+  firstPort: number;
+  lastPort: number;
+  from?: string;
+}
+
+/** Released ones that memory keeps, for those who have no file. */
+const historyMax = 50_000;
+/** Of a block; it starts at a multiple of its size. */
+const [portsMin, portsMax] = [64, 8192];
+const diskTrouble = new Set(["ENOSPC", "EDQUOT", "EROFS", "EIO"]);
+
+export class BlockLog {
+  private readonly file: RecordsFile | null;
+  /** By address and first port. More than one only while the records of two workers are out of order. */
+  private readonly held = new Map<string, Holding[]>();
+  private history: Holding[] = [];
+  private failing: string | null = null;
+  /** The file begins with what is held. */
+  private begun = false;
+  private turn: Promise<unknown> = Promise.resolve();
+
+  constructor(
+    path: string | null,
+    private readonly events: EventLog,
+    private readonly now: () => number = Date.now,
+  ) {
+    this.file = path === null ? null : new RecordsFile(path);
+  }
+
+  /** Opens the file and closes what the run before left open. A disk in trouble is no reason not to start: then nothing is
+   * granted until it is well. */
+  start(): Promise<void> {
+    return this.inTurn(async () => {
+      if (this.file === null) return;
+      try {
+        await this.begin(this.file);
+      } catch (error) {
+        if (!diskTrouble.has((error as NodeJS.ErrnoException).code ?? "")) {
+          const message = `nat.source.records.file ${this.file.path}: ${systemReason(error)}`;
+          throw new VxpipeError("RECORDS_UNWRITABLE", message, { cause: error });
+        }
+        this.fail(this.file, error);
+      }
+    });
+  }
+
+  /** Oldest first. False: they are not on the disk; they are to be given again. */
+  add(records: readonly BlockRecord[], toWallNs: bigint): Promise<boolean> {
+    return this.inTurn(async () => {
+      // What one worker released another may have been granted at once, and be read before.
+      const sorted = [...records].sort((a, b) => (a.timeNs < b.timeNs ? -1 : a.timeNs > b.timeNs ? 1 : 0));
+      const changes = sorted.map((record) => ({ record, time: Number((record.timeNs + toWallNs) / 1_000_000n) }));
+      const lines = changes.map(({ record, time }) => this.lineOf(record, time, changes));
+      if (!(await this.write(lines))) return false;
+      for (const { record, time } of changes) this.apply(record, time);
+      return true;
+    });
+  }
+
+  /** Nothing is held any more: the packet path has ended. */
+  end(records: readonly BlockRecord[], toWallNs: bigint): Promise<void> {
+    return this.add(records, toWallNs).then(() =>
+      this.inTurn(async () => {
+        const time = this.now();
+        const open = [...this.held.values()].flat();
+        await this.write(open.map((one) => lineText("released", time, one, one.from)));
+        for (const one of open) this.close(one, time);
+      }),
+    );
+  }
+
+  stop(): Promise<void> {
+    return this.inTurn(async () => {
+      await this.write([JSON.stringify({ time: new Date(this.now()).toISOString(), event: "stop" })]);
+      await this.file?.close();
+    });
+  }
+
+  /** After the file has been moved away. */
+  reopen(): Promise<void> {
+    return this.inTurn(async () => {
+      this.begun = false;
+      await this.write([]);
+    });
+  }
+
+  /** The file cannot be written. */
+  get lagging(): boolean {
+    return this.failing !== null;
+  }
+
+  /** Who has, or at the time had, the port; null: nobody. */
+  async who(outside: string, port: number, at: number | null): Promise<Holding | null> {
+    const matches = (one: Holding): boolean =>
+      one.outside === outside && port >= one.firstPort && port <= one.lastPort && wasAt(one, at);
+    for (let size = portsMin; size <= portsMax; size *= 2) {
+      const list = this.held.get(keyOf({ outside, firstPort: port - (port % size) }));
+      const one = list?.find(matches);
+      if (one !== undefined) return one;
+    }
+    if (at === null) return null;
+    const known = this.history.find(matches);
+    if (known !== undefined) return known;
+    return this.file === null ? null : searchRecords(this.file.path, outside, port, at);
+  }
+
+  get size(): number {
+    return this.held.size;
+  }
+
+  private inTurn<Value>(work: () => Promise<Value>): Promise<Value> {
+    const next = this.turn.then(work);
+    this.turn = next.catch(() => undefined);
+    return next;
+  }
+
+  private async write(lines: readonly string[]): Promise<boolean> {
+    const { file } = this;
+    if (file === null) return true;
+    try {
+      if (!file.isOpen || !this.begun || (await file.isGone())) await this.begin(file);
+      if (lines.length > 0) await file.append(lines);
+    } catch (error) {
+      this.fail(file, error);
+      return false;
+    }
+    if (this.failing !== null) {
+      this.failing = null;
+      this.events.emit("nat_records_resumed", `${file.path} is written again; nothing is missing in it`);
+    }
+    return true;
+  }
+
+  private fail(file: RecordsFile, error: unknown): void {
+    const reason = systemReason(error);
+    if (this.failing === reason) return;
+    this.failing = reason;
+    const meanwhile = "records wait in memory; when that is full no port block is granted until it can be written";
+    this.events.emit("nat_records_failed", `${file.path}: ${reason}; ${meanwhile}`, { file: file.path });
+  }
+
+  /** Opens it; what is open in it and not held belonged to a run that is over. */
+  private async begin(file: RecordsFile): Promise<void> {
+    await file.open();
+    const time = this.now();
+    const open = await openIn(file.path);
+    const own = [...this.held.values()].flat();
+    const known = new Set(own.map(identity));
+    const left = open.filter((one) => !known.has(identity(one)));
+    await file.append([
+      JSON.stringify({ time: new Date(time).toISOString(), event: "start" }),
+      ...left.map((one) => lineText("released", time, one, one.from)),
+      ...own.map((one) => lineText("held", time, one, one.from)),
+    ]);
+    this.begun = true;
+    for (const one of left) this.remember({ ...one, to: time });
+  }
+
+  private lineOf(record: BlockRecord, time: number, batch: readonly { record: BlockRecord; time: number }[]): string {
+    if (record.granted) return lineText("granted", time, record, null);
+    const granted = batch.find((one) => one.record.granted && one.time <= time && sameBlock(one.record, record));
+    const from = this.holdingOf(record)?.from ?? granted?.time ?? null;
+    return lineText("released", time, record, from);
+  }
+
+  private holdingOf(record: Omit<BlockRecord, "timeNs" | "granted">): Holding | undefined {
+    return this.held.get(keyOf(record))?.find((one) => one.inside === record.inside && one.vni === record.vni);
+  }
+
+  private apply(record: BlockRecord, time: number): void {
+    const { timeNs: _, granted, ...block } = record;
+    if (!granted) {
+      const one = this.holdingOf(record);
+      return one === undefined ? undefined : this.close(one, time);
+    }
+    const key = keyOf(record);
+    this.held.set(key, [...(this.held.get(key) ?? []), { ...block, from: time, to: null }]);
+  }
+
+  private close(holding: Holding, time: number): void {
+    const key = keyOf(holding);
+    const rest = (this.held.get(key) ?? []).filter((one) => one !== holding);
+    if (rest.length === 0) this.held.delete(key);
+    else this.held.set(key, rest);
+    this.remember({ ...holding, to: time });
+  }
+
+  private remember(holding: Holding): void {
+    this.history.push(holding);
+    if (this.history.length > historyMax * 2) this.history = this.history.slice(-historyMax);
+  }
+}
+
+type Block = Pick<Holding, "vni" | "inside" | "outside" | "firstPort" | "lastPort">;
+
+function keyOf({ outside, firstPort }: Pick<Block, "outside" | "firstPort">): string {
+  return `${outside}:${firstPort}`;
+}
+
+function sameBlock(one: Block, other: Block): boolean {
+  return keyOf(one) === keyOf(other) && one.inside === other.inside && one.vni === other.vni;
+}
+
+function identity(one: Holding): string {
+  return `${keyOf(one)} ${one.vni} ${one.inside} ${one.from}`;
+}
+
+function wasAt({ from, to }: Holding, at: number | null): boolean {
+  return at === null ? to === null : from <= at && (to === null || at < to);
+}
+
+function lineText(event: LineKind, time: number, block: Block, from: number | null): string {
+  const { vni, inside, outside, firstPort, lastPort } = block;
+  const since = from === null ? {} : { from: new Date(from).toISOString() };
+  return JSON.stringify({
+    time: new Date(time).toISOString(),
+    event,
+    vni,
+    inside,
+    outside,
+    firstPort,
+    lastPort,
+    ...since,
+  });
+}
+
+/** Null: not a line of ours about a block. */
+function parseLine(text: string): Line | null {
+  try {
+    const line = JSON.parse(text) as Partial<Line>;
+    return typeof line.outside === "string" && typeof line.firstPort === "number" ? (line as Line) : null;
+  } catch {
+    return null;
+  }
+}
+
+function holdingOf(line: Line, to: number | null): Holding {
+  const { vni, inside, outside, firstPort, lastPort, time, from } = line;
+  return { vni, inside, outside, firstPort, lastPort, from: Date.parse(from ?? time), to };
+}
+
+/** What was granted and not released when the file ends. Read from its end to the start of its last run: what was granted
+ * before that has been told again, or released, there. */
+async function openIn(path: string): Promise<Holding[]> {
+  const over = new Set<string>();
+  const open: Holding[] = [];
+  for await (const text of linesBackward(path)) {
+    if (text.includes('"event":"start"')) break;
+    const line = parseLine(text);
+    if (line === null) continue;
+    const key = `${keyOf(line)} ${line.vni} ${line.inside}`;
+    if (!over.has(key) && line.event !== "released") open.push(holdingOf(line, null));
+    over.add(key);
+  }
+  return open;
+}
+
+/** Of records in a file: who had the port then. */
+export async function searchRecords(path: string, outside: string, port: number, at: number): Promise<Holding | null> {
+  const open = new Map<string, Holding>();
+  for await (const text of linesWith(path, `"outside":"${outside}"`)) {
+    const line = parseLine(text);
+    if (line === null || line.outside !== outside || port < line.firstPort || port > line.lastPort) continue;
+    const key = `${line.vni} ${line.inside}`;
+    if (line.event !== "released") {
+      open.set(key, holdingOf(line, null));
+      continue;
+    }
+    const from = line.from === undefined ? (open.get(key)?.from ?? Date.parse(line.time)) : Date.parse(line.from);
+    open.delete(key);
+    const holding = { ...holdingOf(line, Date.parse(line.time)), from };
+    if (wasAt(holding, at)) return holding;
+  }
+  return [...open.values()].find((one) => wasAt(one, at)) ?? null;
+}

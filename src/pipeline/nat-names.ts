@@ -1,0 +1,135 @@
+// NAT's binary records from the packet path, and its endpoints, as people write them. Called by the record keeper, the API and
+// the command line. Pure.
+import { vxBlockRecord, vxConstant, vxSessionState, vxSessionView, vxSubscriberUse } from "./abi.gen.js";
+import { formatIpv4, parseEndpoint, parseIpv4 } from "./config/formats.js";
+import { VxpipeError } from "./errors.js";
+
+/** As `nat session list` shows it. ICMP: the identifier as port. */
+export interface SessionView {
+  protocol: string;
+  /** null: plain Ethernet inside. */
+  vni: number | null;
+  inside: string;
+  outside: string;
+  remote: string;
+  state: string;
+  ageSeconds: number;
+  idleSeconds: number;
+  worker: number;
+}
+
+export interface SubscriberUse {
+  vni: number | null;
+  inside: string;
+  sessions: number;
+  blocks: number;
+}
+
+/** A block of ports came to a subscriber, or left it. */
+export interface BlockRecord {
+  /** CLOCK_MONOTONIC. */
+  timeNs: bigint;
+  vni: number | null;
+  inside: string;
+  outside: string;
+  firstPort: number;
+  lastPort: number;
+  granted: boolean;
+}
+
+export const protocolNumbers = { icmp: 1, tcp: 6, udp: 17 } as const;
+const protocolNames = new Map<number, string>(Object.entries(protocolNumbers).map(([name, number]) => [number, name]));
+/** half_closed as half-closed. */
+const stateNames = new Map<number, string>(
+  Object.entries(vxSessionState).map(([name, number]) => [
+    number,
+    name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`),
+  ]),
+);
+
+function each<Value>(bytes: Uint8Array, size: number, read: (view: DataView) => Value): Value[] {
+  return Array.from({ length: Math.floor(bytes.length / size) }, (_, index) =>
+    read(new DataView(bytes.buffer, bytes.byteOffset + index * size, size)),
+  );
+}
+
+function vniOf(view: DataView, offset: number): number | null {
+  const realm = view.getUint32(offset, true);
+  return realm === vxConstant.plainRealm ? null : realm;
+}
+
+function addressOf(view: DataView, offset: number): string {
+  return formatIpv4(view.getUint32(offset));
+}
+
+export function readSessions(bytes: Uint8Array): SessionView[] {
+  const { offset } = vxSessionView;
+  return each(bytes, vxSessionView.bytes, (view) => {
+    const endpoint = (address: number, port: number): string => `${addressOf(view, address)}:${view.getUint16(port)}`;
+    const protocol = view.getUint8(offset.protocol);
+    const state = view.getUint8(offset.state);
+    return {
+      protocol: protocolNames.get(protocol) ?? String(protocol),
+      vni: vniOf(view, offset.realm),
+      inside: endpoint(offset.insideBe, offset.insidePortBe),
+      outside: endpoint(offset.outsideBe, offset.outsidePortBe),
+      remote: endpoint(offset.remoteBe, offset.remotePortBe),
+      state: stateNames.get(state) ?? String(state),
+      ageSeconds: view.getUint32(offset.ageSeconds, true),
+      idleSeconds: view.getUint32(offset.idleSeconds, true),
+      worker: view.getUint8(offset.worker),
+    };
+  });
+}
+
+export function readSubscribers(bytes: Uint8Array): SubscriberUse[] {
+  const { offset } = vxSubscriberUse;
+  return each(bytes, vxSubscriberUse.bytes, (view) => ({
+    vni: vniOf(view, offset.realm),
+    inside: addressOf(view, offset.insideBe),
+    sessions: view.getUint32(offset.sessions, true),
+    blocks: view.getUint32(offset.blocks, true),
+  }));
+}
+
+export function readBlockRecords(bytes: Uint8Array): BlockRecord[] {
+  const { offset } = vxBlockRecord;
+  return each(bytes, vxBlockRecord.bytes, (view) => ({
+    timeNs: view.getBigUint64(offset.timeNs, true),
+    vni: vniOf(view, offset.realm),
+    inside: addressOf(view, offset.insideBe),
+    outside: addressOf(view, offset.publicBe),
+    firstPort: view.getUint16(offset.firstPort, true),
+    lastPort: view.getUint16(offset.lastPort, true),
+    granted: view.getUint8(offset.granted) !== 0,
+  }));
+}
+
+/** `--protocol`: a name, or a number. */
+export function protocolOf(text: string): number {
+  const named = Object.hasOwn(protocolNumbers, text) ? protocolNumbers[text as keyof typeof protocolNumbers] : null;
+  if (named !== null) return named;
+  if (/^\d{1,3}$/.test(text) && Number(text) <= 255) return Number(text);
+  throw new VxpipeError("USAGE", `"${text}" is no protocol: udp, tcp, icmp or a number`);
+}
+
+export function protocolName(number: number): string {
+  return protocolNames.get(number) ?? String(number);
+}
+
+/** `203.0.113.1:2048`. */
+export function endpointOf(text: string): { address: string; port: number } {
+  const endpoint = parseEndpoint(text);
+  const address = endpoint === null ? null : parseIpv4(endpoint.host);
+  if (endpoint === null || address === null || endpoint.port > 65535)
+    throw new VxpipeError("USAGE", `"${text}" is not ADDRESS:PORT such as 203.0.113.1:2048`);
+  return { address: formatIpv4(address), port: endpoint.port };
+}
+
+/** RFC 3339, in milliseconds. */
+export function timeOf(text: string): number {
+  const form = /^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$/;
+  const time = form.test(text) ? Date.parse(text.replace(" ", "T").toUpperCase()) : Number.NaN;
+  if (!Number.isNaN(time)) return time;
+  throw new VxpipeError("USAGE", `"${text}" is not a time of RFC 3339 such as 2026-01-31T12:00:00Z`);
+}

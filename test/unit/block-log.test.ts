@@ -1,0 +1,228 @@
+// Who had which ports: in memory, and in a file that is complete whatever happens to it.
+import assert from "node:assert/strict";
+import {
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test, type TestContext } from "node:test";
+import { BlockLog, searchRecords } from "../../src/pipeline/block-log.js";
+import { EventLog } from "../../src/pipeline/events.js";
+import type { BlockRecord } from "../../src/pipeline/nat-names.js";
+
+const second = 1_000_000_000n;
+/** 2026-11-21T12:00:00Z, in milliseconds, when the monotonic clock began. */
+const zero = Date.UTC(2026, 10, 21, 12);
+const toWall = BigInt(zero) * 1_000_000n;
+
+function record(at: number, granted: boolean, inside = "10.0.0.5", firstPort = 2048): BlockRecord {
+  const block = { vni: 100, outside: "203.0.113.1", firstPort, lastPort: firstPort + 127 };
+  return { timeNs: BigInt(at) * second, inside, ...block, granted };
+}
+
+interface Kept {
+  directory: string;
+  path: string;
+  events: string[];
+  now: { seconds: number };
+  make(): Promise<BlockLog>;
+}
+
+function kept(t: TestContext): Kept {
+  const directory = mkdtempSync(join(tmpdir(), "vxpipe-records-"));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const path = join(directory, "nat.jsonl");
+  const events: string[] = [];
+  const now = { seconds: 0 };
+  const make = async (): Promise<BlockLog> => {
+    const log = new BlockLog(path, new EventLog((_, event) => events.push(event)), () => zero + now.seconds * 1000);
+    await log.start();
+    return log;
+  };
+  return { directory, path, events, now, make };
+}
+
+function lines(path: string): Record<string, unknown>[] {
+  const text = readFileSync(path, "utf8");
+  assert.ok(text.endsWith("\n"));
+  return text
+    .slice(0, -1)
+    .split("\n")
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
+}
+
+const told = (path: string): string[] =>
+  lines(path).map(({ time, event, inside = "", firstPort = "" }) =>
+    [String(time).slice(14, 19), event, inside, firstPort].join(" ").trim(),
+  );
+
+test("a grant and its release are a line each, and the release alone says from when to when", async (t) => {
+  const { path, make } = kept(t);
+  const log = await make();
+  assert.equal(await log.add([record(1, true), record(61, false)], toWall), true);
+  assert.deepEqual(lines(path).slice(1), [
+    {
+      time: "2026-11-21T12:00:01.000Z",
+      event: "granted",
+      vni: 100,
+      inside: "10.0.0.5",
+      outside: "203.0.113.1",
+      firstPort: 2048,
+      lastPort: 2175,
+    },
+    {
+      time: "2026-11-21T12:01:01.000Z",
+      event: "released",
+      vni: 100,
+      inside: "10.0.0.5",
+      outside: "203.0.113.1",
+      firstPort: 2048,
+      lastPort: 2175,
+      from: "2026-11-21T12:00:01.000Z",
+    },
+  ]);
+  assert.equal(statSync(path).mode & 0o777, 0o600);
+});
+
+test("who has a port now is known until it is released, and who had it stays known with its time", async (t) => {
+  const { make } = kept(t);
+  const log = await make();
+  await log.add([record(1, true), record(10, true, "10.0.0.6", 4096)], toWall);
+  assert.equal((await log.who("203.0.113.1", 2175, null))?.inside, "10.0.0.5");
+  assert.equal(await log.who("203.0.113.1", 2176, null), null);
+  assert.equal(await log.who("203.0.113.2", 2175, null), null);
+  await log.add([record(100, false), record(200, true, "10.0.0.7")], toWall);
+  assert.equal((await log.who("203.0.113.1", 2050, null))?.inside, "10.0.0.7");
+  const at = async (seconds: number): Promise<string | undefined> =>
+    (await log.who("203.0.113.1", 2050, zero + seconds * 1000))?.inside;
+  assert.deepEqual(
+    [await at(0), await at(1), await at(99), await at(100), await at(150), await at(200)],
+    [undefined, "10.0.0.5", "10.0.0.5", undefined, undefined, "10.0.0.7"],
+  );
+});
+
+test("a grant that is read before the release it followed does not take the block from its new holder", async (t) => {
+  const { make } = kept(t);
+  const log = await make();
+  await log.add([record(1, true)], toWall);
+  await log.add([record(100, true, "10.0.0.6")], toWall);
+  await log.add([record(90, false)], toWall);
+  assert.equal((await log.who("203.0.113.1", 2050, null))?.inside, "10.0.0.6");
+});
+
+test("what a killed daemon left open is released at the next start, and its half line is gone", async (t) => {
+  const { path, make, now } = kept(t);
+  const log = await make();
+  await log.add([record(1, true), record(2, true, "10.0.0.6", 4096), record(3, false, "10.0.0.6", 4096)], toWall);
+  writeFileSync(path, '{"time":"2026-11-21T12:00:05', { flag: "a" });
+  now.seconds = 500;
+  const next = await make();
+  assert.deepEqual(told(path).slice(-2), ["08:20 start", "08:20 released 10.0.0.5 2048"]);
+  assert.equal(await next.who("203.0.113.1", 2050, null), null);
+  assert.equal((await next.who("203.0.113.1", 2050, zero + 400_000))?.inside, "10.0.0.5");
+  // And is not released again.
+  await make();
+  assert.equal(told(path).filter((line) => line.includes("released 10.0.0.5")).length, 1);
+});
+
+test("when the packet path ends everybody's blocks are released, with what it had not told before", async (t) => {
+  const { path, make, now } = kept(t);
+  const log = await make();
+  await log.add([record(1, true)], toWall);
+  now.seconds = 30;
+  await log.end([record(20, true, "10.0.0.6", 4096)], toWall);
+  await log.stop();
+  assert.deepEqual(told(path).slice(1), [
+    "00:01 granted 10.0.0.5 2048",
+    "00:20 granted 10.0.0.6 4096",
+    "00:30 released 10.0.0.5 2048",
+    "00:30 released 10.0.0.6 4096",
+    "00:30 stop",
+  ]);
+});
+
+test("a file that was moved away is begun anew with what is held, so that it answers by itself", async (t) => {
+  const { path, make, now } = kept(t);
+  const log = await make();
+  await log.add([record(1, true)], toWall);
+  renameSync(path, `${path}.1`);
+  now.seconds = 60;
+  await log.reopen();
+  assert.deepEqual(told(path), ["01:00 start", "01:00 held 10.0.0.5 2048"]);
+  assert.equal((await searchRecords(path, "203.0.113.1", 2050, zero + 61_000))?.from, zero + 1000);
+  await log.add([record(90, false)], toWall);
+  assert.equal((await searchRecords(path, "203.0.113.1", 2050, zero + 61_000))?.to, zero + 90_000);
+  // Reopened in place, nothing that is held gets lost for the start after.
+  await log.add([record(100, true)], toWall);
+  await log.reopen();
+  now.seconds = 200;
+  await make();
+  assert.equal(told(path).at(-1), "03:20 released 10.0.0.5 2048");
+});
+
+test("a file that was removed is made anew by itself", async (t) => {
+  const { path, make } = kept(t);
+  const log = await make();
+  await log.add([record(1, true)], toWall);
+  unlinkSync(path);
+  assert.equal(await log.add([record(2, true, "10.0.0.6", 4096)], toWall), true);
+  assert.deepEqual(told(path).slice(1), ["00:00 held 10.0.0.5 2048", "00:02 granted 10.0.0.6 4096"]);
+});
+
+test("a disk that is full is one event; nothing is told done until it is written, once, and whole", async (t) => {
+  const { path, events, make } = kept(t);
+  // The device that is always full.
+  symlinkSync("/dev/full", path);
+  const log = await make();
+  assert.equal(await log.add([record(1, true)], toWall), false);
+  assert.equal(await log.add([record(1, true)], toWall), false);
+  assert.deepEqual(events, ["nat_records_failed"]);
+  assert.equal(await log.who("203.0.113.1", 2050, null), null);
+  unlinkSync(path);
+  await log.reopen();
+  assert.equal(await log.add([record(1, true)], toWall), true);
+  assert.deepEqual(events, ["nat_records_failed", "nat_records_resumed"]);
+  assert.deepEqual(told(path).slice(1), ["00:01 granted 10.0.0.5 2048"]);
+});
+
+test("a file that cannot be opened refuses the start", async (t) => {
+  const { directory, path } = kept(t);
+  writeFileSync(path, "");
+  const log = new BlockLog(join(path, "nat.jsonl"), new EventLog(() => undefined));
+  await assert.rejects(log.start(), { code: "RECORDS_UNWRITABLE" });
+  await assert.rejects(new BlockLog(directory, new EventLog(() => undefined)).start(), { code: "RECORDS_UNWRITABLE" });
+});
+
+test("without a file the daemon's memory answers, for what was released too", async () => {
+  const log = new BlockLog(null, new EventLog(() => undefined), () => zero);
+  await log.start();
+  await log.add([record(1, true), record(10, false)], toWall);
+  assert.equal((await log.who("203.0.113.1", 2050, zero + 5000))?.inside, "10.0.0.5");
+  await log.end([], toWall);
+  await log.stop();
+});
+
+test("lines are found in a file of many pieces, and by their own address only", async (t) => {
+  const { path, make } = kept(t);
+  const log = await make();
+  const many = Array.from({ length: 20_000 }, (_, at) =>
+    record(at, at % 2 === 0, `10.1.${at >> 9}.${(at >> 1) % 256}`),
+  );
+  await log.add(many, toWall);
+  assert.ok(statSync(path).size > 3 * 1024 * 1024);
+  for (const at of [0, 9998, 19_998]) {
+    const found = await searchRecords(path, "203.0.113.1", 2100, zero + at * 1000 + 1);
+    assert.equal(found?.inside, many[at]?.inside);
+  }
+  assert.equal(await searchRecords(path, "203.0.113.11", 2100, zero + 1), null);
+  assert.equal(existsSync(`${path}.missing`), false);
+  assert.equal(await searchRecords(`${path}.missing`, "203.0.113.1", 2100, zero), null);
+});
