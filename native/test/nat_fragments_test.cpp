@@ -291,6 +291,34 @@ TEST(Fragments, EqualIdentificationsOfTwoHostsLeaveAsTwo)
 	}
 }
 
+TEST(Fragments, IdentificationsBeginWhereNobodyCanGuessAndRepeatOnlyAfterAllWereUsed)
+{
+	const auto first_to = [](uint64_t key, const char *remote) {
+		Scene scene = scene_with(1);
+		scene.config.key.words[1] = key;
+		Nat nat(scene);
+		return word(nat.inside(udp(endpoint(kA), endpoint(remote), 20, {.dont_fragment = false})).packet, 4);
+	};
+	std::set<uint16_t> begins;
+	for (uint64_t key = 1; key <= 20; key++)
+		begins.insert(first_to(key, kR1));
+	for (const char *remote : {"192.0.2.1:53", "192.0.2.2:53", "192.0.2.3:53", "192.0.2.4:53"})
+		begins.insert(first_to(1, remote));
+	EXPECT_GT(begins.size(), 20u);
+
+	for (const uint32_t workers : {1, 3, 254}) {
+		Region memory(8192);
+		Arena arena(memory.bytes());
+		DatagramIds ids(arena, workers - 1, workers, Key{{1, 2}});
+		std::set<uint16_t> used;
+		for (uint32_t i = 0; i < 65536 / workers; i++) {
+			const uint16_t id = ids.next(1, 2, IPPROTO_UDP);
+			EXPECT_EQ(id % workers, workers - 1);
+			EXPECT_TRUE(used.insert(id).second);
+		}
+	}
+}
+
 TEST(Fragments, AnAtomicDatagramKeepsItsIdentification)
 {
 	Nat nat(scene_with(1));

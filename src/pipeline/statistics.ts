@@ -87,7 +87,8 @@ export function statisticsOf(
   const rate = (of: (direction: DirectionReading) => number): number =>
     (of(inside) + of(outside) - of(before.reading.inside) - of(before.reading.outside)) / seconds;
   const forwarded = inside.counts.forwarded + outside.counts.forwarded;
-  const dropped = inside.droppedTotal + outside.droppedTotal;
+  // What was answered was not to be forwarded.
+  const dropped = inside.droppedTotal + outside.droppedTotal - inside.dropped.answered - outside.dropped.answered;
   return {
     datapath: { mode: choice.mode, attach: attachOf(choice), zeroCopy: false },
     choice: { configured: choice.configured, best: choice.best, why: choice.why },
