@@ -23,13 +23,19 @@ export interface DirectionStats {
   dropped: Record<string, number>;
 }
 
+export interface Work {
+  received: number;
+  forwarded: number;
+  dropped: number;
+}
+
 export interface Stats {
   datapath: { mode: string; attach: string; zeroCopy: boolean };
   inside: DirectionStats;
   outside: DirectionStats;
   originated: number;
   fragmentsExtra: number;
-  workers: { id?: number; role: string; cpu: number; packets: number; pps: number }[];
+  workers: { id?: number; role: string; cpu: number; packets: number; pps: number; work: Work }[];
 }
 
 export type Config = Record<string, unknown>;

@@ -1,0 +1,107 @@
+// What source NAT refuses: who was not asked, who asks for too much, and what it cannot translate. Silence outside, a reason
+// in the ledger for every packet, ICMP inside where the RFCs want it, and no harm to anybody's download. Needs root.
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+
+import { sleep } from "../bed/command.js";
+import { WORKER_DATAPATHS } from "../bed/daemon.js";
+import { NAT } from "../bed/nat-bed.js";
+import { download, host, Talker } from "../bed/nat-hosts.js";
+import { ROOT_ONLY, sum } from "./ledger.js";
+import { makeNatScene, POOL } from "./nat-scene.js";
+
+interface Flows {
+  mapped: string[];
+  errors: { type: number; code: number; from: string }[];
+}
+
+/** Communication administratively prohibited. */
+const FROM_GATEWAY = { type: 3, code: 13, from: NAT.gateway };
+
+for (const datapath of WORKER_DATAPATHS) {
+  describe(`by ${datapath}, from outside`, ROOT_ONLY, () => {
+    const scene = makeNatScene({ config: { datapath } });
+
+    /** Sends from the router; how many, what they cost, and what came back. */
+    async function flooded(kind: string, count: number): Promise<{ drops: Record<string, number>; answers: number }> {
+      // Answers to ARP are no answers to a scan: that is over before it begins.
+      await host(scene.bed, "router", "flood", kind, POOL.length, ...POOL);
+      await sleep(100);
+      const earlier = (await scene.bed.traffic("router", "rt0")).received;
+      const { outside } = await scene.dropsDuring(() => host(scene.bed, "router", "flood", kind, count, ...POOL));
+      return { drops: outside, answers: (await scene.bed.traffic("router", "rt0")).received - earlier };
+    }
+
+    for (const [kind, what, name] of [
+      ["syn", "SYNs", "no_session"],
+      ["udp", "datagrams", "no_session"],
+      ["echo", "echo requests", "no_session"],
+      ["gre", "tunnels", "protocol"],
+    ] as const)
+      test(`${what} that nobody asked for meet silence, and each is a drop named ${name}`, async () => {
+        assert.deepEqual(await flooded(kind, 1000), { drops: { [name]: 1000 }, answers: 0 });
+      });
+
+    test("a stranger's packet to a live mapping is filtered", async () => {
+      const talker = await Talker.start(scene.bed, "a", 5000);
+      const [address = "", port = ""] = ((await talker.who()) ?? "").split(":");
+      const stranger = await Talker.start(scene.bed, "router", 7000);
+      const { outside } = await scene.dropsDuring(() => stranger.send(`${address}:${port}`, "psst"));
+      assert.deepEqual(outside, { filtered: 1 });
+      assert.deepEqual(await talker.take(100), []);
+      await Promise.all([talker.stop(), stranger.stop()]);
+    });
+
+    test("scans and floods beside a download change no byte of it", async () => {
+      const scans = ["syn", "udp", "syn"].map((kind) => host(scene.bed, "router", "flood", kind, 20_000, ...POOL));
+      await Promise.all([download(scene.bed, "a", 10_000_000), ...scans]);
+      await download(scene.bed, "b", 1_000_000);
+    });
+  });
+
+  describe(`by ${datapath}, from inside`, ROOT_ONLY, () => {
+    // One address with two blocks, one a subscriber.
+    const scene = makeNatScene({
+      config: { datapath },
+      source: {
+        pools: [{ addresses: ["203.0.113.1"], ports: "2048-2175" }],
+        blocks: { size: 64, perSubscriber: 1 },
+      },
+    });
+
+    test("the flow beyond a subscriber's last port, and the subscriber beyond the last block, get ICMP 3/13", async () => {
+      const full = await scene.dropsDuring(async () => {
+        const { mapped, errors } = await host<Flows>(scene.bed, "a", "flows", NAT.server, 66);
+        assert.equal(new Set(mapped).size, 64);
+        assert.deepEqual(errors, [FROM_GATEWAY, FROM_GATEWAY]);
+      });
+      assert.deepEqual(full.inside, { no_port: 2 });
+      // Others are none the poorer, until no block is left.
+      const second = await host<Flows>(scene.bed, "b", "flows", NAT.server, 2);
+      assert.deepEqual([second.mapped.length, second.errors], [2, []]);
+      const none = await scene.dropsDuring(async () => {
+        const { mapped, errors } = await host<Flows>(scene.bed, "c", "flows", NAT.server, 1);
+        assert.deepEqual([mapped, errors], [[], [FROM_GATEWAY]]);
+      });
+      assert.deepEqual(none.inside, { no_block: 1 });
+    });
+
+    test("what is neither TCP, UDP nor ICMP is a drop named protocol", async () => {
+      const { inside } = await scene.dropsDuring(() => host(scene.bed, "a", "flood", "gre", 100, NAT.server));
+      assert.deepEqual(inside, { protocol: 100 });
+    });
+
+    test("a flood from made-up sources is refused to the packet, and nobody's session pays for it", async () => {
+      const live = await Talker.start(scene.bed, "b", 5000);
+      const before = await live.who();
+      assert.notEqual(before, null);
+      const { inside } = await scene.dropsDuring(() =>
+        host(scene.bed, "c", "spoof", "10.0.0.", 20_000, NAT.server).catch(() => undefined),
+      );
+      assert.deepEqual(Object.keys(inside), ["no_block"]);
+      assert.equal(sum(inside), 20_000);
+      assert.equal(await live.who(), before);
+      await live.stop();
+    });
+  });
+}
