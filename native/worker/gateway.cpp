@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "../core/nat/steering.h"
+#include "../io/numa.h"
 
 namespace vx {
 
@@ -30,6 +31,7 @@ Result<std::unique_ptr<Gateway>> Gateway::open(const DatapathPlan &datapath, con
 					       datapath.source_nat ? inside.transmit : 0);
 	if (datapath.source_nat)
 		self->plan_.umem_chunks += self->plan_.workers * 2 * kNatFragmentsHeld;
+	const PreferNodeOf near(workers.cpus.front());
 	auto opened = Datapath::open(self->plan_);
 	if (!opened)
 		return opened.error();
@@ -51,7 +53,7 @@ Result<void> Gateway::make_nat()
 {
 	if (!plan_.source_nat)
 		return {};
-	auto made = Nat::make(*plan_.source_nat, plan_.workers, datapath_->port_owners());
+	auto made = Nat::make(*plan_.source_nat, workers_plan_.cpus, datapath_->port_owners());
 	if (!made)
 		return made.error();
 	nat_ = std::move(*made);

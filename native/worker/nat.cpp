@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "../io/numa.h"
 #include "broken.h"
 #include "clock.h"
 
@@ -27,9 +28,11 @@ Result<Region> Region::make(size_t bytes)
 	void *memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (memory == MAP_FAILED)
 		return Error{"WORKER_FAILED", "mmap(NAT tables)", errno, std::to_string(bytes) + " bytes"};
-	madvise(memory, bytes, MADV_HUGEPAGE);
 	region.memory_ = memory;
 	region.size_ = bytes;
+	madvise(memory, bytes, MADV_HUGEPAGE);
+	if (madvise(memory, bytes, MADV_POPULATE_WRITE))
+		return Error{"WORKER_FAILED", "touch the memory of the NAT tables", errno, std::to_string(bytes) + " bytes"};
 	return region;
 }
 
@@ -51,8 +54,10 @@ Region::~Region()
 		munmap(memory_, size_);
 }
 
-Result<std::unique_ptr<Nat>> Nat::make(const SourceNat &plan, uint32_t workers, std::span<vx_port_owners> owners)
+Result<std::unique_ptr<Nat>> Nat::make(const SourceNat &plan, std::span<const int> cpus,
+					 std::span<vx_port_owners> owners)
 {
+	const auto workers = static_cast<uint32_t>(cpus.size());
 	std::unique_ptr<Nat> self(new Nat(plan, workers));
 	nat::PoolConfig pools = plan.pools;
 	pools.workers = workers;
@@ -71,6 +76,7 @@ Result<std::unique_ptr<Nat>> Nat::make(const SourceNat &plan, uint32_t workers, 
 		worker->wake = Fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
 		if (!worker->wake)
 			return Error{"WORKER_FAILED", "eventfd", errno, ""};
+		const PreferNodeOf near(cpus[i]);
 		auto tables = Region::make(nat::Engine::bytes_needed(config, *self->blocks_, pools.forwards));
 		if (!tables)
 			return tables.error();

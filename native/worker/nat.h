@@ -33,7 +33,7 @@ struct PoolUse {
 	uint32_t blocks, free_blocks;
 };
 
-// Zeroed memory from the kernel, in large pages where it has them.
+// Zeroed memory from the kernel, all of it there, in large pages where it has them.
 class Region {
 public:
 	static Result<Region> make(size_t bytes);
@@ -50,8 +50,8 @@ private:
 
 class Nat {
 public:
-	// `owners`: the map that XDP steers replies by, one element a pool address.
-	static Result<std::unique_ptr<Nat>> make(const SourceNat &plan, uint32_t workers,
+	// `cpus`: a worker each. `owners`: the map that XDP steers replies by, one element a pool address.
+	static Result<std::unique_ptr<Nat>> make(const SourceNat &plan, std::span<const int> cpus,
 						 std::span<vx_port_owners> owners);
 
 	const SourceNat &plan() const { return plan_; }

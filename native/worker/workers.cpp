@@ -8,6 +8,7 @@
 #include <csignal>
 #include <utility>
 
+#include "../io/numa.h"
 #include "broken.h"
 #include "loop.h"
 #include "shared.h"
@@ -170,6 +171,7 @@ Result<std::unique_ptr<Workers>> Workers::start(const WorkersConfig &config)
 	auto state = std::make_unique<State>(config, std::move(*umem));
 	state->threads.resize(config.count());
 	for (uint32_t i = 0; i < config.count(); i++) {
+		const PreferNodeOf near(config.cpus[i]);
 		auto loop = Loop::open(state->shared, i);
 		if (!loop) {
 			state->threads.clear();
