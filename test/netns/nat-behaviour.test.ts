@@ -1,0 +1,129 @@
+// What a NAT is called by those behind it: a STUN client's verdict on each setting (RFC 5780), static forwards, sizes that
+// don't fit (RFC 4787 section 13), plain Ethernet inside, and what a restart leaves. Needs root.
+import assert from "node:assert/strict";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+
+import type { CommandError } from "../bed/command.js";
+import { WORKER_DATAPATHS } from "../bed/daemon.js";
+import { NAT } from "../bed/nat-bed.js";
+import { arping, download, ftp, host, ping, stun, Talker, upload } from "../bed/nat-hosts.js";
+import { ROOT_ONLY } from "./ledger.js";
+import { makeNatScene } from "./nat-scene.js";
+
+describe("a STUN client calls the gateway what it is configured to be:", ROOT_ONLY, () => {
+  const scene = makeNatScene();
+  for (const mapping of ["endpoint-independent", "address-and-port-dependent"])
+    for (const filtering of ["endpoint-independent", "address-dependent", "address-and-port-dependent"])
+      test(`mapping ${mapping}, filtering ${filtering}`, async () => {
+        await scene.start({ datapath: "afxdp" }, { mapping, filtering });
+        const found = await stun(scene.bed, "a");
+        assert.deepEqual([found.mapping, found.filtering], [mapping, filtering]);
+      });
+});
+
+for (const datapath of WORKER_DATAPATHS) {
+  describe(`by ${datapath}, a static forward`, ROOT_ONLY, () => {
+    const scene = makeNatScene({
+      config: { datapath },
+      source: {
+        forwards: [{ outside: "203.0.113.2:5000", protocol: "udp", inside: `${NAT.c}:5000`, vni: 100 }],
+      },
+    });
+
+    test("is refused by name until its host has spoken, then carries both ways", async () => {
+      const [inside, outside] = [
+        await Talker.start(scene.bed, "c", 5000),
+        await Talker.start(scene.bed, "server", 7000),
+      ];
+      const early = await scene.dropsDuring(() => outside.send("203.0.113.2:5000", "early"));
+      assert.deepEqual(early.outside, { no_subscriber: 1 });
+      await ping(scene.bed, "c", NAT.server, 1);
+      await outside.send("203.0.113.2:5000", "hello");
+      assert.deepEqual(await inside.take(), [{ text: "hello", from: `${NAT.server}:7000` }]);
+      await inside.send(`${NAT.server}:7000`, "welcome");
+      assert.deepEqual(await outside.take(), [{ text: "welcome", from: "203.0.113.2:5000" }]);
+      assert.equal(await inside.who(), "203.0.113.2:5000");
+      await Promise.all([inside.stop(), outside.stop()]);
+    });
+  });
+
+  describe(`by ${datapath}, what is too big`, ROOT_ONLY, () => {
+    const icmpErrors = { inside: true, outside: true };
+    describe("for the outside", () => {
+      const scene = makeNatScene({ outsideMtu: 1300, config: { datapath }, source: { icmpErrors } });
+      test("goes in fragments, or with DF is refused with the MTU, and TCP finds out by itself", async () => {
+        await ping(scene.bed, "a", NAT.server, 5, "-s", "4000");
+        await ping(scene.bed, "a", NAT.server, 5, "-s", "1350", "-M", "dont");
+        assert.ok((await scene.agreed()).fragmentsExtra > 0);
+        const args = ["-c", "1", "-W", "1", "-M", "do", "-s", "1350", NAT.server];
+        const said = await scene.bed.exec("a", "ping", args).catch((error: CommandError) => error.stdout);
+        assert.match(said, /mtu ?= ?1300/);
+        await upload(scene.bed, "b", 1_000_000);
+        await download(scene.bed, "b", 1_000_000);
+      });
+    });
+    describe("for the inside", () => {
+      const scene = makeNatScene({
+        insideMtu: 1300,
+        config: { datapath },
+        source: {
+          icmpErrors,
+          forwards: [{ outside: "203.0.113.2:5000", protocol: "udp", inside: `${NAT.c}:5000`, vni: 100 }],
+        },
+      });
+      test("comes in fragments, or with DF is refused with the MTU", async () => {
+        await ping(scene.bed, "a", NAT.server, 5, "-s", "4000");
+        await ping(scene.bed, "c", NAT.server, 1);
+        const inside = await Talker.start(scene.bed, "c", 5000);
+        const outside = "203.0.113.2";
+        const text = "x".repeat(1400);
+        // Without DF; the kernel sets it on UDP only while it probes the path.
+        await scene.bed.sysctl("server", { "net.ipv4.ip_no_pmtu_disc": 1 });
+        const plain = await Talker.start(scene.bed, "server", 7000);
+        await plain.send(`${outside}:5000`, text);
+        assert.deepEqual(await inside.take(), [{ text, from: `${NAT.server}:7000` }]);
+        await plain.stop();
+        await scene.bed.sysctl("server", { "net.ipv4.ip_no_pmtu_disc": 0 });
+        const probing = await Talker.start(scene.bed, "server", 7001);
+        const { outside: drops } = await scene.dropsDuring(() => probing.send(`${outside}:5000`, text));
+        assert.deepEqual(drops, { too_big: 1 });
+        const route = await scene.bed.exec("server", "ip", ["route", "get", outside]);
+        assert.match(route, /mtu 1250/);
+        await Promise.all([inside.stop(), probing.stop()]);
+      });
+    });
+  });
+
+  describe(`by ${datapath}, plain Ethernet inside`, ROOT_ONLY, () => {
+    const scene = makeNatScene({
+      plain: true,
+      config: { datapath, inside: { interface: "in0" } },
+      source: { gateways: [{ address: NAT.gateway }] },
+    });
+    test("has its router, its pings and its files like a tunnel's", async () => {
+      assert.notEqual(await arping(scene.bed, "a", "sub0", NAT.gateway), null);
+      await ping(scene.bed, "a", NAT.server, 20, "-s", "4000");
+      await Promise.all([download(scene.bed, "a", 5_000_000), upload(scene.bed, "c", 5_000_000)]);
+    });
+  });
+}
+
+describe("a gateway that is stopped and started again", ROOT_ONLY, () => {
+  const scene = makeNatScene();
+  test("serves the same hosts again, and its records tell both times who had which block", async () => {
+    const file = join(scene.bed.directory, "records.json");
+    for (const round of [1, 2]) {
+      await scene.start({ datapath: "afxdp" }, { records: { file } });
+      await ftp(scene.bed, "a", 100_000);
+      const { mapped } = await host<{ mapped: string[] }>(scene.bed, "b", "flows", NAT.server, 1);
+      assert.equal(mapped.length, 1);
+      if (round === 1) await scene.stop();
+    }
+    assert.ok(existsSync(file));
+    const records = readFileSync(file, "utf8").trim().split("\n");
+    assert.ok(records.length >= 4, records.join("\n"));
+    for (const record of records) assert.equal(typeof JSON.parse(record), "object");
+  });
+});
