@@ -38,6 +38,7 @@
 	X(translated_out, "Packets from inside whose source was translated")                                \
 	X(translated_in, "Packets whose destination was translated back to a subscriber")                   \
 	X(hairpinned, "Packets between subscribers by a pool address")                                      \
+	X(checksums_completed, "TCP and UDP checksums the sender had left to hardware, completed by the engine") \
 	X(misses, "Packets that belonged to no session yet")                                                \
 	X(replies, "ICMP errors of the gateway's own")                                                      \
 	X(replies_limited, "ICMP errors not sent because of their rate limit")                              \

@@ -128,6 +128,12 @@ std::string text(const Endpoint &endpoint)
 	return text(endpoint.address_be) + ":" + std::to_string(endpoint.port);
 }
 
+void leave_checksum_to_hardware(Bytes &packet)
+{
+	const size_t header = header_of(packet.data());
+	put(packet, header + checksum_place(packet[9]), sum(nullptr, 0, pseudo_sum(packet.data(), packet.size() - header)));
+}
+
 void fix_checksums(Bytes &packet)
 {
 	const size_t header = header_of(packet.data());

@@ -55,6 +55,8 @@ Endpoint to_of(const Bytes &packet);
 Bytes payload_of(const Bytes &packet);  // behind the transport header
 Bytes quoted_by(const Bytes &error);    // from the quoted IP header on
 void fix_checksums(Bytes &packet);
+// As a sender leaves it whose interface is to sum it up: the sum of the pseudo-header.
+void leave_checksum_to_hardware(Bytes &packet);
 
 // Empty when every length and checksum of a whole packet is right, those of a quoted packet too; else what is not.
 std::string wrong_with(const Bytes &packet);

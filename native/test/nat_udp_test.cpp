@@ -399,6 +399,33 @@ TEST(Udp, EveryChecksumIsRightAsTheTotalOfAComputedZeroComesUp)
 	EXPECT_GE(all_ones, 1);
 }
 
+// Between namespaces and from virtual machines that is how packets come. What comes out is checked by the bed.
+TEST(Udp, AChecksumThatItsSenderLeftToHardwareIsCompletedWhereverThePacketGoes)
+{
+	Scene scene = filtering(Filtering::endpoint_independent);
+	scene.config.exclude = {{address("192.0.2.0"), 24}};
+	scene.config.mss_clamp = 1000;
+	Nat nat(scene);
+	const Bytes mss = {2, 4, 0x05, 0xb4};
+	const auto left = [](Bytes packet) {
+		leave_checksum_to_hardware(packet);
+		return packet;
+	};
+	for (size_t payload = 0; payload < 100; payload++) {
+		const Out out = nat.inside(left(udp(endpoint(kA), endpoint(kR1), payload)));
+		ASSERT_TRUE(out.sent(Side::outside));
+		ASSERT_TRUE(nat.outside(left(udp(endpoint(kR1), from_of(out.packet), payload))).sent(Side::inside));
+		const Out hairpinned = nat.inside(left(udp(endpoint("10.0.0.9:9"), from_of(out.packet), payload)));
+		ASSERT_TRUE(hairpinned.sent(Side::inside));
+		ASSERT_TRUE(nat.inside(left(udp(endpoint(kA), endpoint("192.0.2.1:9"), payload))).sent(Side::outside));
+		const Out syn = nat.inside(left(tcp(endpoint(kA), endpoint(kR1), kSyn, payload, {}, mss)));
+		ASSERT_TRUE(syn.sent(Side::outside));
+		ASSERT_TRUE(nat.outside(left(tcp(endpoint(kR1), from_of(syn.packet), kSyn | kAck, payload, {}, mss)))
+				    .sent(Side::inside));
+	}
+	EXPECT_EQ(nat.stats().checksums_completed, 600u);
+}
+
 TEST(Udp, AMappingOfOneProtocolAdmitsNoOther)
 {
 	Nat nat(filtering(Filtering::endpoint_independent));

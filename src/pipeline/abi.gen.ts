@@ -196,7 +196,7 @@ export const vxWork = {
 
 /** struct vx_nat_counters */
 export const vxNatCounters = {
-  bytes: 152,
+  bytes: 160,
   offset: {
     sessionsCreated: 0,
     sessionsExpired: 8,
@@ -208,15 +208,16 @@ export const vxNatCounters = {
     translatedOut: 56,
     translatedIn: 64,
     hairpinned: 72,
-    misses: 80,
-    replies: 88,
-    repliesLimited: 96,
-    recordsFull: 104,
-    handedOver: 112,
-    takenOver: 120,
-    sessions: 128,
-    mappings: 136,
-    subscribers: 144,
+    checksumsCompleted: 80,
+    misses: 88,
+    replies: 96,
+    repliesLimited: 104,
+    recordsFull: 112,
+    handedOver: 120,
+    takenOver: 128,
+    sessions: 136,
+    mappings: 144,
+    subscribers: 152,
   },
 } as const;
 
@@ -233,7 +234,7 @@ export const vxSlot = {
     heartbeat: 992,
     work: 1000,
     nat: 1032,
-    sampled: 1184,
+    sampled: 1192,
   },
 } as const;
 
@@ -584,15 +585,16 @@ export const natCounters = [
   { name: "translated_out", offset: 56, help: "Packets from inside whose source was translated" },
   { name: "translated_in", offset: 64, help: "Packets whose destination was translated back to a subscriber" },
   { name: "hairpinned", offset: 72, help: "Packets between subscribers by a pool address" },
-  { name: "misses", offset: 80, help: "Packets that belonged to no session yet" },
-  { name: "replies", offset: 88, help: "ICMP errors of the gateway's own" },
-  { name: "replies_limited", offset: 96, help: "ICMP errors not sent because of their rate limit" },
-  { name: "records_full", offset: 104, help: "Port blocks not granted because the log of grants lags behind" },
-  { name: "handed_over", offset: 112, help: "Packets given to the worker that owns their session" },
-  { name: "taken_over", offset: 120, help: "Packets taken from another worker" },
-  { name: "sessions", offset: 128, help: "NAT sessions there are now" },
-  { name: "mappings", offset: 136, help: "Inside endpoints that have a public port now, resting ones too" },
-  { name: "subscribers", offset: 144, help: "Inside hosts that have a port block now" },
+  { name: "checksums_completed", offset: 80, help: "TCP and UDP checksums the sender had left to hardware, completed by the engine" },
+  { name: "misses", offset: 88, help: "Packets that belonged to no session yet" },
+  { name: "replies", offset: 96, help: "ICMP errors of the gateway's own" },
+  { name: "replies_limited", offset: 104, help: "ICMP errors not sent because of their rate limit" },
+  { name: "records_full", offset: 112, help: "Port blocks not granted because the log of grants lags behind" },
+  { name: "handed_over", offset: 120, help: "Packets given to the worker that owns their session" },
+  { name: "taken_over", offset: 128, help: "Packets taken from another worker" },
+  { name: "sessions", offset: 136, help: "NAT sessions there are now" },
+  { name: "mappings", offset: 144, help: "Inside endpoints that have a public port now, resting ones too" },
+  { name: "subscribers", offset: 152, help: "Inside hosts that have a port block now" },
 ] as const;
 
 /** Drop reasons, in the order of enum vx_drop. */

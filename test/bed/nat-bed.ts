@@ -40,6 +40,8 @@ export interface NatBedOptions {
   insideMtu?: number;
   outsideMtu?: number;
   queues?: number;
+  /** What the hosts' interfaces would do in hardware stays undone, as between namespaces: checksums. */
+  offloads?: boolean;
   /** No tunnel: a and c are plain Ethernet neighbours of the gateway, b is not there. */
   plain?: boolean;
 }
@@ -69,7 +71,15 @@ export class NatBed extends Namespaces<NatPlace> {
     return access.received + router.received;
   }
 
-  async #wire(gateway: string, mac: string, far: NatPlace, farName: string, farMac: string, mtu: number, queues = 1) {
+  async #wire(
+    gateway: string,
+    mac: string,
+    far: NatPlace,
+    farName: string,
+    farMac: string,
+    mtu: number,
+    { queues = 1, offloads = false }: NatBedOptions,
+  ): Promise<void> {
     const shape = `mtu ${mtu} numrxqueues ${queues} numtxqueues ${queues}`;
     await this.ip(
       far,
@@ -79,12 +89,12 @@ export class NatBed extends Namespaces<NatPlace> {
     );
     await this.ip("gateway", `link set ${gateway} up`);
     // Frames as they are on a wire; GRO there has the far end take what is sent to it by XDP.
-    await this.offloads(far, farName, false);
+    await this.offloads(far, farName, offloads);
     await this.exec(far, "ethtool", ["-K", farName, "gro", "on"]);
   }
 
-  async #makeOutside({ outsideMtu = 1500, queues }: NatBedOptions): Promise<void> {
-    await this.#wire("out0", NAT.outsideMac, "router", "rt0", NAT.routerMac, outsideMtu, queues);
+  async #makeOutside({ outsideMtu = 1500, ...wire }: NatBedOptions): Promise<void> {
+    await this.#wire("out0", NAT.outsideMac, "router", "rt0", NAT.routerMac, outsideMtu, wire);
     await this.ip(
       "router",
       `addr add ${NAT.router}/24 dev rt0`,
@@ -109,8 +119,8 @@ export class NatBed extends Namespaces<NatPlace> {
     await this.sysctl("router", { "net.ipv4.ip_forward": 1 });
   }
 
-  async #makeInside({ insideMtu = 1500, queues, plain = false }: NatBedOptions): Promise<void> {
-    await this.#wire("in0", NAT.insideMac, "access", "acc0", NAT.accessMac, insideMtu, queues);
+  async #makeInside({ insideMtu = 1500, plain = false, ...wire }: NatBedOptions): Promise<void> {
+    await this.#wire("in0", NAT.insideMac, "access", "acc0", NAT.accessMac, insideMtu, wire);
     const bridge = "type bridge mcast_snooping 0";
     if (plain) {
       await this.ip("access", `link add br0 ${bridge}`, "link set br0 up", "link set acc0 master br0");

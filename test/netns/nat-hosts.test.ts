@@ -103,3 +103,14 @@ for (const datapath of WORKER_DATAPATHS)
       assert.equal(await inGateway("conntrack", "-L"), "");
     });
   });
+
+describe("Hosts that leave checksums to interfaces which never sum them up", ROOT_ONLY, () => {
+  const scene = makeNatScene({ offloads: true, config: { datapath: "afxdp" } });
+
+  test("fetch, store and ask as others do", async () => {
+    await download(scene.bed, "a", 1_000_000);
+    await upload(scene.bed, "b", 1_000_000);
+    const { answered } = await host<{ answered: number }>(scene.bed, "c", "dns", NAT.server, 100, 10);
+    assert.equal(answered, 100);
+  });
+});

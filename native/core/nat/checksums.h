@@ -58,4 +58,26 @@ inline void apply_transport(uint8_t protocol, uint8_t *l4, uint32_t length, uint
 		store<uint16_t>(checksum, 0xffff);  // RFC 768: 0 would say there is none
 }
 
+// A checksum that the sender left to hardware holds the sum of the pseudo-header, not complemented (Linux: CHECKSUM_PARTIAL).
+// Nothing else tells that it did, so a field with that value is taken for one, as in bpf/rewrite.h. Of TCP and UDP, whole.
+inline bool is_left_to_hardware(const Headers &h)
+{
+	const bool udp = h.protocol == IPPROTO_UDP;
+	const uint16_t length = udp ? load<uint16_t>(h.l4 + 4) : host16(static_cast<uint16_t>(h.l4_length));
+	uint64_t sum = uint64_t{h.source_be} + h.destination_be + length + host16(h.protocol);
+	sum = (sum & UINT32_MAX) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return load<uint16_t>(h.l4 + (udp ? 6 : 16)) == sum;
+}
+
+// Sums it up, before anything is translated.
+[[gnu::noinline]] inline void complete_checksum(const Headers &h)
+{
+	const bool udp = h.protocol == IPPROTO_UDP;
+	const uint32_t length = udp ? host16(load<uint16_t>(h.l4 + 4)) : h.l4_length;
+	const auto sum = static_cast<uint16_t>(~fold(sum_words(h.l4, length)));
+	store<uint16_t>(h.l4 + (udp ? 6 : 16), udp && !sum ? 0xffff : sum);
+}
+
 }  // namespace vx::nat

@@ -97,6 +97,14 @@ private:
 		return number == kNone ? 0 : subscribers_[number].incarnation;
 	}
 	Verdict apply_fate(Packet &packet, const Headers &h, const Fate &fate);
+	// Before the packet is changed.
+	void complete_left_checksum(const Headers &h)
+	{
+		if (!has_ports(h.protocol) || h.piece != Piece::whole || !is_left_to_hardware(h)) [[likely]]
+			return;
+		complete_checksum(h);
+		stats_.checksums_completed++;
+	}
 	void follow_tcp(uint32_t number, const Headers &h, bool from_inside);
 	bool pass_mtu(const Packet &packet, const Headers &h, Side to, const IcmpError &error, Subscriber *subscriber,
 		      Verdict &verdict);

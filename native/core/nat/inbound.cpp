@@ -140,6 +140,7 @@ Verdict Engine::send_in(Packet &packet, Headers &h, uint32_t number)
 		h.ip[8]--;
 		delta += delta_of_word(before, load<uint16_t>(h.ip + 8));
 	}
+	complete_left_checksum(h);
 	if (h.protocol == IPPROTO_TCP)
 		follow_tcp(number, h, false);
 	store(h.ip + 16, session.inside_be);

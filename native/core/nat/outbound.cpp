@@ -101,6 +101,7 @@ Verdict Engine::send_out(Packet &packet, Headers &h, uint32_t number)
 			      verdict))
 			return verdict;
 	}
+	complete_left_checksum(h);
 	if (h.protocol == IPPROTO_TCP)
 		follow_tcp(number, h, true);
 	// What answers a stranger, or ends the connection, keeps nothing alive.
@@ -149,6 +150,7 @@ Verdict Engine::send_untranslated(Packet &packet, Headers &h)
 		      subscriber, verdict))
 		return verdict;
 	verdict.subscriber = verdict.sender = number;
+	complete_left_checksum(h);
 	const uint16_t before = load<uint16_t>(h.ip + 8);
 	h.ip[8]--;
 	apply(h.ip + 10, delta_of_word(before, load<uint16_t>(h.ip + 8)));
