@@ -79,21 +79,29 @@ export function digestOf(bytes: number): string {
   return digest.digest("hex");
 }
 
-/** Fetches a file with curl; fails when it is not what the server sent. */
-export async function download(bed: NatBed, place: NatPlace, bytes: number, rate?: string): Promise<void> {
+/** Fetches a file with curl, at most so many bytes a second ("0": no limit); fails when it is not what the server sent. */
+export async function download(bed: NatBed, place: NatPlace, bytes: number, rate = "0"): Promise<void> {
   const file = join(bed.directory, `download-${place}`);
-  const paced = rate === undefined ? [] : ["--limit-rate", rate];
-  await bed.exec(place, "curl", ["-sS", "-m", "30", ...paced, "-o", file, `http://${NAT.server}/${bytes}`]);
+  await bed.exec(place, "curl", ["-sS", "-m", "30", "--limit-rate", rate, "-o", file, `http://${NAT.server}/${bytes}`]);
   const [digest] = (await bed.exec(place, "sha256sum", [file])).split(" ");
   assert.equal(digest, digestOf(bytes), `what ${place} downloaded is not what the server sent`);
 }
 
-/** Stores a file with curl; fails when it is not what the server got. */
-export async function upload(bed: NatBed, place: NatPlace, bytes: number): Promise<void> {
+/** Stores a file with curl, likewise; fails when it is not what the server got. */
+export async function upload(bed: NatBed, place: NatPlace, bytes: number, rate = "0"): Promise<void> {
   const file = join(bed.directory, `upload-${place}`);
   const content = Buffer.alloc(bytes, createHash("shake256", { outputLength: 65519 }).update(place).digest());
   writeFileSync(file, content);
-  const digest = await bed.exec(place, "curl", ["-sS", "-m", "30", "-T", file, `http://${NAT.server}/x`]);
+  const digest = await bed.exec(place, "curl", [
+    "-sS",
+    "-m",
+    "30",
+    "--limit-rate",
+    rate,
+    "-T",
+    file,
+    `http://${NAT.server}/x`,
+  ]);
   assert.equal(digest, createHash("sha256").update(content).digest("hex"), `what ${place} sent is not what arrived`);
 }
 
@@ -105,9 +113,9 @@ export async function ftp(bed: NatBed, place: NatPlace, bytes: number): Promise<
   assert.equal(stored, up);
 }
 
-/** A second of iperf3 as fast as it goes; bits a second. */
-export async function iperf(bed: NatBed, place: NatPlace, port: number, reverse: boolean): Promise<number> {
-  const args = ["-c", NAT.server, "-p", String(port), "-t", "1", "-J", ...(reverse ? ["-R"] : [])];
+/** A second of iperf3 as fast as it goes, or at a rate such as "300M"; bits a second. */
+export async function iperf(bed: NatBed, place: NatPlace, port: number, reverse: boolean, rate = "0"): Promise<number> {
+  const args = ["-c", NAT.server, "-p", String(port), "-t", "1", "-b", rate, "-J", ...(reverse ? ["-R"] : [])];
   const report = JSON.parse(await bed.exec(place, "iperf3", args)) as {
     end: { sum_received: { bits_per_second: number } };
   };

@@ -2,16 +2,19 @@
 //
 // Real senders (UDP, a mirrored TCP conversation, ping) behind the kernel's own vxlan device, then seconds of
 // generated load of known composition, through each datapath. What arrived is counted by a program at the far end that knows
-// nothing of the gateway. The last line of output is one JSON object; exit 0 only if every check holds.
+// nothing of the gateway. Then subscribers that share public addresses (subscribers.ts). The last line of output is one
+// JSON object; exit 0 only if every check holds.
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { ADDRESS, Bed } from "../bed/bed.js";
-import { Daemon, type DATAPATHS, type Stats } from "../bed/daemon.js";
+import { Daemon, type DATAPATHS, type Stats, WORKER_DATAPATHS } from "../bed/daemon.js";
 import { type Arrived, type Load, Sink, startLoad } from "../bed/tools.js";
 import { type Background, sleep } from "../bed/command.js";
-import { deliveredOf, type Evidence, holds, judge } from "./proof.js";
+import { deliveredOf, type Evidence, judge } from "./proof.js";
 import { realTraffic, SENDER, TCP_RULE, UDP_RULE } from "./senders.js";
+import { conclude, say, sayRates, type Shown } from "./shown.js";
+import { showSubscribers } from "./subscribers.js";
 
 const VNI = 100;
 
@@ -21,12 +24,6 @@ interface Scenario {
   seconds: number;
   /** Packets a second; absent: as many as one core makes. */
   rate?: number;
-}
-
-interface Shown {
-  ok: boolean;
-  /** Of the last line's `scenarios`. */
-  scenario: object;
 }
 
 /** XDP by itself at full speed, then the same with a worker that sends everything, at a rate it holds anywhere. */
@@ -50,10 +47,6 @@ const LOAD: Load = {
   otherPorts: "4000,5000,6000",
   mix: { rule: 60, no_rule: 20, denied: 10, no_flag: 2, truncated: 2, ipv6: 2, other_vni: 4 },
 };
-
-function say(line: string): void {
-  process.stdout.write(`${line}\n`);
-}
 
 /** 324 addresses in the format allowlists come in. */
 function writeAllowlist(file: string): void {
@@ -91,18 +84,13 @@ async function showRates(daemon: Daemon, sink: Sink, load: Background): Promise<
     const now = { at: performance.now(), stats: await daemon.peek(), arrived: await sink.report() };
     if (before) {
       const seconds = (now.at - before.at) / 1000;
-      const rate = (from: number, to: number): string =>
-        Math.round((to - from) / seconds)
-          .toLocaleString("en")
-          .padStart(12);
-      const columns = [
-        rate(before.stats.inside.received, now.stats.inside.received),
-        rate(before.stats.inside.forwarded, now.stats.inside.forwarded),
-        rate(deliveredOf(before.arrived), deliveredOf(now.arrived)),
-        rate(dropsOf(before.stats), dropsOf(now.stats)),
-        rate((before.arrived.bytes * 8) / 1e6, (now.arrived.bytes * 8) / 1e6),
-      ];
-      say(columns.join("  "));
+      sayRates([
+        (now.stats.inside.received - before.stats.inside.received) / seconds,
+        (now.stats.inside.forwarded - before.stats.inside.forwarded) / seconds,
+        (deliveredOf(now.arrived) - deliveredOf(before.arrived)) / seconds,
+        (dropsOf(now.stats) - dropsOf(before.stats)) / seconds,
+        ((now.arrived.bytes - before.arrived.bytes) * 8) / 1e6 / seconds,
+      ]);
     }
     before = now;
     await Promise.race([load.exited, sleep(1000)]);
@@ -139,29 +127,9 @@ async function gather(
 function report(name: string, evidence: Evidence, leftovers: string[]): Shown {
   const checks = judge(evidence);
   checks.push({ what: "left behind by the daemon", expected: "", found: leftovers.join(", ") });
-  say("");
-  for (const check of checks) {
-    const found = typeof check.found === "number" ? check.found.toLocaleString("en") : check.found || "none";
-    say(
-      `${holds(check) ? "  holds " : "  FAILS "} ${check.what}: ${found}${holds(check) ? "" : `, expected ${check.expected || "none"}`}`,
-    );
-  }
-  const ok = checks.every(holds);
   const { stats, load, arrived, offered } = evidence;
-  const scenario = {
-    name,
-    datapath: stats.datapath.mode,
-    offered,
-    received: stats.inside.received,
-    forwarded: stats.inside.forwarded,
-    passed: stats.inside.passed,
-    delivered: deliveredOf(arrived),
-    originated: stats.originated,
-    fragmentsExtra: stats.fragmentsExtra,
-    dropped: stats.inside.dropped,
-    pps: Math.round(arrived.packets / load.seconds),
-  };
-  return { ok, scenario };
+  const counted = { offered, delivered: deliveredOf(arrived), pps: arrived.packets / load.seconds };
+  return conclude(name, checks, stats, stats.inside, counted);
 }
 
 async function show(scenario: Scenario): Promise<Shown> {
@@ -195,6 +163,7 @@ async function main(): Promise<boolean> {
   if (process.getuid?.() !== 0) throw new Error("the demo makes network namespaces and needs root: sudo make demo");
   const shown = [];
   for (const scenario of SCENARIOS) shown.push(await show(scenario));
+  for (const datapath of WORKER_DATAPATHS) shown.push(await showSubscribers(datapath));
   const ok = shown.every((one) => one.ok);
   say(JSON.stringify({ ok, scenarios: shown.map(({ scenario }) => scenario) }));
   return ok;
