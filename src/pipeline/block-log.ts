@@ -51,6 +51,9 @@ export class BlockLog {
   private failing: string | null = null;
   /** The file begins with what is held. */
   private begun = false;
+  /** What the end of a packet path left to be written, and whose blocks it releases. */
+  private owed: string[] = [];
+  private ended: Holding[] = [];
   private turn: Promise<unknown> = Promise.resolve();
 
   constructor(
@@ -81,31 +84,40 @@ export class BlockLog {
   /** Oldest first. False: they are not on the disk; they are to be given again. */
   add(records: readonly BlockRecord[], toWallNs: bigint): Promise<boolean> {
     return this.inTurn(async () => {
-      // What one worker released another may have been granted at once, and be read before.
-      const sorted = [...records].sort((a, b) => (a.timeNs < b.timeNs ? -1 : a.timeNs > b.timeNs ? 1 : 0));
-      const changes = sorted.map((record) => ({ record, time: Number((record.timeNs + toWallNs) / 1_000_000n) }));
-      const lines = changes.map(({ record, time }) => this.lineOf(record, time, changes));
-      if (!(await this.write(lines))) return false;
-      for (const { record, time } of changes) this.apply(record, time);
+      const changes = changesOf(records, toWallNs);
+      if (!(await this.write(this.linesOf(changes)))) return false;
+      for (const change of changes) this.apply(change);
       return true;
     });
   }
 
-  /** Nothing is held any more: the packet path has ended. */
+  /** Nothing is held any more: the packet path has ended. Its memory is gone, so what cannot be written now is owed. */
   end(records: readonly BlockRecord[], toWallNs: bigint): Promise<void> {
-    return this.add(records, toWallNs).then(() =>
-      this.inTurn(async () => {
-        const time = this.now();
-        const open = [...this.held.values()].flat();
-        await this.write(open.map((one) => lineText("released", time, one, one.from)));
-        for (const one of open) this.close(one, time);
-      }),
-    );
+    return this.inTurn(async () => {
+      const changes = changesOf(records, toWallNs);
+      const ended = [...this.held.values()].flat();
+      const lines = this.linesOf(changes);
+      for (const change of changes) this.apply(change);
+      const time = this.now();
+      for (const one of [...this.held.values()].flat()) {
+        lines.push(lineText("released", time, one, one.from));
+        this.close(one, time);
+      }
+      if (this.file === null) return;
+      this.owed.push(...lines);
+      this.ended.push(...ended);
+      await this.write([]);
+    });
   }
 
   stop(): Promise<void> {
     return this.inTurn(async () => {
-      await this.write([JSON.stringify({ time: new Date(this.now()).toISOString(), event: "stop" })]);
+      const written = await this.write([JSON.stringify({ time: new Date(this.now()).toISOString(), event: "stop" })]);
+      // The log is the last place for them.
+      if (!written && this.owed.length > 0) {
+        const text = `${this.owed.length} records could not be written before the end; they stand here`;
+        this.events.emit("nat_records_failed", text, { records: this.owed });
+      }
       await this.file?.close();
     });
   }
@@ -129,7 +141,7 @@ export class BlockLog {
       one.outside === outside && port >= one.firstPort && port <= one.lastPort && wasAt(one, at);
     for (let size = portsMin; size <= portsMax; size *= 2) {
       const list = this.held.get(keyOf({ outside, firstPort: port - (port % size) }));
-      const one = list?.find(matches);
+      const one = list?.findLast(matches); // whoever had it before has released it
       if (one !== undefined) return one;
     }
     if (at === null) return null;
@@ -153,7 +165,9 @@ export class BlockLog {
     if (file === null) return true;
     try {
       if (!file.isOpen || !this.begun || (await file.isGone())) await this.begin(file);
-      if (lines.length > 0) await file.append(lines);
+      if (this.owed.length + lines.length > 0) await file.append([...this.owed, ...lines]);
+      this.owed = [];
+      this.ended = [];
     } catch (error) {
       this.fail(file, error);
       return false;
@@ -179,29 +193,36 @@ export class BlockLog {
     const time = this.now();
     const open = await openIn(file.path);
     const own = [...this.held.values()].flat();
-    const known = new Set(own.map(identity));
+    const known = new Set([...own, ...this.ended].map(identity));
     const left = open.filter((one) => !known.has(identity(one)));
     await file.append([
       JSON.stringify({ time: new Date(time).toISOString(), event: "start" }),
-      ...left.map((one) => lineText("released", time, one, one.from)),
+      ...left.map((one) => lineText("released", one.to ?? time, one, one.from)),
       ...own.map((one) => lineText("held", time, one, one.from)),
     ]);
     this.begun = true;
-    for (const one of left) this.remember({ ...one, to: time });
+    for (const one of left) this.remember({ ...one, to: one.to ?? time });
   }
 
-  private lineOf(record: BlockRecord, time: number, batch: readonly { record: BlockRecord; time: number }[]): string {
-    if (record.granted) return lineText("granted", time, record, null);
-    const granted = batch.find((one) => one.record.granted && one.time <= time && sameBlock(one.record, record));
-    const from = this.holdingOf(record)?.from ?? granted?.time ?? null;
-    return lineText("released", time, record, from);
+  private linesOf(changes: readonly Change[]): string[] {
+    const granted = new Map<string, number>();
+    return changes.map(({ record, time }) => {
+      const key = holderOf(record);
+      if (record.granted) {
+        granted.set(key, time);
+        return lineText("granted", time, record, null);
+      }
+      const from = granted.get(key) ?? this.holdingOf(record)?.from ?? null;
+      granted.delete(key);
+      return lineText("released", time, record, from);
+    });
   }
 
   private holdingOf(record: Omit<BlockRecord, "timeNs" | "granted">): Holding | undefined {
     return this.held.get(keyOf(record))?.find((one) => one.inside === record.inside && one.vni === record.vni);
   }
 
-  private apply(record: BlockRecord, time: number): void {
+  private apply({ record, time }: Change): void {
     const { timeNs: _, granted, ...block } = record;
     if (!granted) {
       const one = this.holdingOf(record);
@@ -231,12 +252,23 @@ function keyOf({ outside, firstPort }: Pick<Block, "outside" | "firstPort">): st
   return `${outside}:${firstPort}`;
 }
 
-function sameBlock(one: Block, other: Block): boolean {
-  return keyOf(one) === keyOf(other) && one.inside === other.inside && one.vni === other.vni;
+function holderOf(block: Block): string {
+  return `${keyOf(block)} ${block.vni} ${block.inside}`;
+}
+
+interface Change {
+  record: BlockRecord;
+  time: number;
+}
+
+/** In their order: what one worker released another may have been granted at once, and be read before. */
+function changesOf(records: readonly BlockRecord[], toWallNs: bigint): Change[] {
+  const sorted = [...records].sort((a, b) => (a.timeNs < b.timeNs ? -1 : a.timeNs > b.timeNs ? 1 : 0));
+  return sorted.map((record) => ({ record, time: Number((record.timeNs + toWallNs) / 1_000_000n) }));
 }
 
 function identity(one: Holding): string {
-  return `${keyOf(one)} ${one.vni} ${one.inside} ${one.from}`;
+  return `${holderOf(one)} ${one.from}`;
 }
 
 function wasAt({ from, to }: Holding, at: number | null): boolean {
@@ -273,20 +305,23 @@ function holdingOf(line: Line, to: number | null): Holding {
   return { vni, inside, outside, firstPort, lastPort, from: Date.parse(from ?? time), to };
 }
 
-/** What was granted and not released when the file ends. Read from its end to the start of its last run: what was granted
- * before that has been told again, or released, there. */
+/** What was granted and not released when the file ends, until somebody else was granted it if that is there. Read from its
+ * end to the start of its last run: what was granted before that has been told again, or released, there. */
 async function openIn(path: string): Promise<Holding[]> {
   const over = new Set<string>();
+  const nextFrom = new Map<string, number>();
   const open: Holding[] = [];
   for await (const text of linesBackward(path)) {
     if (text.includes('"event":"start"')) break;
     const line = parseLine(text);
     if (line === null) continue;
-    const key = `${keyOf(line)} ${line.vni} ${line.inside}`;
-    if (!over.has(key) && line.event !== "released") open.push(holdingOf(line, null));
-    over.add(key);
+    const [block, holder] = [keyOf(line), holderOf(line)];
+    const holding = holdingOf(line, nextFrom.get(block) ?? null);
+    if (!over.has(holder) && line.event !== "released") open.push(holding);
+    over.add(holder);
+    if (line.event !== "released") nextFrom.set(block, holding.from);
   }
-  return open;
+  return open.reverse();
 }
 
 /** Of records in a file: who had the port then. */
@@ -297,6 +332,7 @@ export async function searchRecords(path: string, outside: string, port: number,
     if (line === null || line.outside !== outside || port < line.firstPort || port > line.lastPort) continue;
     const key = `${line.vni} ${line.inside}`;
     if (line.event !== "released") {
+      open.delete(key);
       open.set(key, holdingOf(line, null));
       continue;
     }
@@ -305,5 +341,5 @@ export async function searchRecords(path: string, outside: string, port: number,
     const holding = { ...holdingOf(line, Date.parse(line.time)), from };
     if (wasAt(holding, at)) return holding;
   }
-  return [...open.values()].find((one) => wasAt(one, at)) ?? null;
+  return [...open.values()].findLast((one) => wasAt(one, at)) ?? null;
 }

@@ -149,6 +149,61 @@ test("when the packet path ends everybody's blocks are released, with what it ha
   ]);
 });
 
+test("a block that its holder had twice, both told at once, has each time its own beginning", async (t) => {
+  const { path, make } = kept(t);
+  const log = await make();
+  await log.add([record(1, true)], toWall);
+  const again = [record(61, false), record(100, true), record(160, false), record(200, true), record(260, false)];
+  await log.add(again, toWall);
+  const releases = lines(path).filter(({ event }) => event === "released");
+  assert.deepEqual(
+    releases.map(({ from }) => String(from).slice(14, 19)),
+    ["00:01", "01:40", "03:20"],
+  );
+});
+
+test("of two whom a killed daemon left with one block the first had it until the second got it", async (t) => {
+  const { path, make, now } = kept(t);
+  const log = await make();
+  // The release between was not read any more.
+  await log.add([record(1, true), record(100, true, "10.0.0.6")], toWall);
+  const inside = async (seconds: number): Promise<string | undefined> =>
+    (await searchRecords(path, "203.0.113.1", 2050, zero + seconds * 1000))?.inside;
+  assert.deepEqual([await inside(50), await inside(150)], ["10.0.0.5", "10.0.0.6"]);
+  assert.equal((await log.who("203.0.113.1", 2050, zero + 150_000))?.inside, "10.0.0.6");
+  now.seconds = 500;
+  await make();
+  assert.deepEqual(told(path).slice(-2), ["01:40 released 10.0.0.5 2048", "08:20 released 10.0.0.6 2048"]);
+  assert.deepEqual([await inside(50), await inside(150)], ["10.0.0.5", "10.0.0.6"]);
+});
+
+test("what cannot be written when the packet path ends is written when the disk is well again", async (t) => {
+  const { path, events, now, make } = kept(t);
+  const log = await make();
+  await log.add([record(1, true)], toWall);
+  renameSync(path, `${path}.well`);
+  symlinkSync("/dev/full", path);
+  await log.reopen();
+  now.seconds = 30;
+  await log.end([record(20, true, "10.0.0.6", 4096)], toWall);
+  assert.equal(log.lagging, true);
+  unlinkSync(path);
+  renameSync(`${path}.well`, path);
+  now.seconds = 60;
+  await log.reopen();
+  assert.equal(log.lagging, false);
+  const all = [
+    "00:00 start",
+    "00:01 granted 10.0.0.5 2048",
+    "01:00 start",
+    "00:20 granted 10.0.0.6 4096",
+    "00:30 released 10.0.0.5 2048",
+    "00:30 released 10.0.0.6 4096",
+  ];
+  assert.deepEqual(told(path), all);
+  assert.deepEqual(events, ["nat_records_failed", "nat_records_resumed"]);
+});
+
 test("a file that was moved away is begun anew with what is held, so that it answers by itself", async (t) => {
   const { path, make, now } = kept(t);
   const log = await make();
