@@ -19,6 +19,7 @@ namespace {
 constexpr uint64_t kAnswerNsMax = 5000000000;
 constexpr useconds_t kAnswerPause_us = 200;
 constexpr uint32_t kLookedAtOnce = 4096;  // records: some 50 us of a worker's time
+constexpr uint32_t kComparedAtOnce = 320000;  // likewise, subscribers with the top ones
 
 }  // namespace
 
@@ -94,15 +95,17 @@ void Nat::wake(uint32_t worker)
 		broken("a worker's wake-up event cannot be written");
 }
 
-void Nat::answer_slice(Worker &worker)
+bool Nat::answer_slice(Worker &worker)
 {
 	Question *question = worker.question.exchange(nullptr, std::memory_order_acquire);
 	if (!question)
-		return;
-	if (question->slice(*worker.engine))
+		return false;
+	if (question->slice(*worker.engine)) {
 		question->done.store(true, std::memory_order_release);
-	else
-		worker.question.store(question, std::memory_order_release);
+		return false;
+	}
+	worker.question.store(question, std::memory_order_release);
+	return true;
 }
 
 void Nat::close(uint32_t worker)
@@ -180,11 +183,12 @@ std::optional<SessionPage> Nat::sessions(const nat::SessionFilter &filter, uint6
 std::optional<std::vector<vx_subscriber_use>> Nat::top_subscribers(uint32_t most)
 {
 	std::vector<vx_subscriber_use> all;
+	const uint32_t at_once = std::clamp(kComparedAtOnce / std::max(most, 1u), 1u, kLookedAtOnce);
 	for (uint32_t worker = 0; worker < workers_.size(); worker++) {
 		std::vector<vx_subscriber_use> room(most);
 		nat::TopSubscribers top{room};
 		const bool answered = ask(worker, [&, at = 0u](nat::Engine &engine) mutable {
-			at = nat::find_top_subscribers(engine, at, kLookedAtOnce, top);
+			at = nat::find_top_subscribers(engine, at, at_once, top);
 			return at == nat::kNone;
 		});
 		if (!answered)

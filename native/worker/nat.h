@@ -63,11 +63,10 @@ public:
 	void wake(uint32_t worker);
 	nat::Engine &engine(uint32_t worker) { return *workers_[worker]->engine; }
 
-	// The worker's, between batches: a slice of what is asked of it.
-	void answer(uint32_t worker)
+	// The worker's, between batches: a slice of what is asked of it. True: there is more.
+	bool answer(uint32_t worker)
 	{
-		if (workers_[worker]->question.load(std::memory_order_relaxed)) [[unlikely]]
-			answer_slice(*workers_[worker]);
+		return workers_[worker]->question.load(std::memory_order_relaxed) && answer_slice(*workers_[worker]);
 	}
 	// The worker's, when it ends.
 	void close(uint32_t worker);
@@ -103,7 +102,7 @@ private:
 	};
 
 	Nat(const SourceNat &plan, uint32_t workers) : plan_(plan), handoffs_(workers) {}
-	static void answer_slice(Worker &worker);
+	static bool answer_slice(Worker &worker);
 
 	const SourceNat plan_;
 	Handoffs handoffs_;

@@ -289,11 +289,11 @@ bool Translator::pending()
 
 bool Translator::settle(uint64_t now_ns)
 {
-	const bool more = take_over(now_ns);
+	bool more = take_over(now_ns);
 	while (!packets_.empty())
 		process(now_ns);
 	wake_others();
-	nat_.answer(number_);
+	more |= nat_.answer(number_);
 	publish();
 	return more;
 }

@@ -321,7 +321,7 @@ async function openIn(path: string): Promise<Holding[]> {
     over.add(holder);
     if (line.event !== "released") nextFrom.set(block, holding.from);
   }
-  return open.reverse();
+  return open.toReversed();
 }
 
 /** Of records in a file: who had the port then. */
