@@ -120,6 +120,34 @@ TEST(Icmp, TooBigAndNotToBeFragmentedIsAnsweredWithTheMtuOnBothSides)
 	EXPECT_TRUE(nat.outside(udp(endpoint(kR1), mapped, 872)).sent(Side::inside));
 }
 
+// Routers quote as much as they like.
+TEST(Icmp, AnErrorThatIsTooLongForTheWayOutIsSentInPiecesOrNotAtAll)
+{
+	Scene scene = one_address();
+	scene.config.mtu_inside = scene.config.mtu_outside = 500;
+	Nat nat(scene);
+	const Endpoint mapped = nat.open_udp(kA, kR1);
+	const Bytes sent = udp(mapped, endpoint(kR1), 400), came = udp(endpoint(kR1), endpoint(kA), 400);
+	const Bytes extension(200);
+	const auto in = [&](bool dont_fragment) {
+		Bytes error = icmp_error(address("192.0.2.1"), mapped.address_be, 11, 0, sent, 576, extension);
+		error[6] = dont_fragment ? 0x40 : 0;
+		fix_checksums(error);
+		return nat.outside(error).verdict;
+	};
+	const auto out = [&](bool dont_fragment) {
+		Bytes error = icmp_error(address("10.0.0.1"), address("198.51.100.7"), 11, 0, came, 576, extension);
+		error[6] = dont_fragment ? 0x40 : 0;
+		fix_checksums(error);
+		return nat.inside(error).verdict;
+	};
+	EXPECT_EQ(in(true).reason, VX_DROP_too_big);
+	EXPECT_EQ(in(false).fragment_mtu, 500u);
+	EXPECT_EQ(out(true).reason, VX_DROP_too_big);
+	EXPECT_EQ(out(false).fragment_mtu, 500u);
+	EXPECT_TRUE(nat.answers().empty()) << "about errors there are none";
+}
+
 TEST(Icmp, AChangedMtuHoldsFromTheNextPacketOnBothWays)
 {
 	Nat nat(one_address());

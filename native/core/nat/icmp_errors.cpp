@@ -63,13 +63,16 @@ Verdict Engine::error_from_inside(Packet &packet, Headers &h)
 	if (to_pool && !config_.hairpin)
 		return drop(VX_DROP_hairpin_off);
 	const MappingRecord &mapping = mappings_[number];
+	Verdict verdict{.action = Action::forward, .to = Side::outside, .subscriber = mapping.subscriber};
+	if (!to_pool && !pass_mtu(packet, h, Side::outside, {}, nullptr, verdict))
+		return verdict;
 	const uint32_t public_be = blocks_.address_be(mapping.address);
 	rewrite_quote(quote, false, public_be, host16(mapping.public_port));
 	store(h.ip + 12, public_be);
 	finish(h, delta_of_address(h.source_be, public_be), true);
 	stats_.translated_out++;
 	if (!to_pool)
-		return {.action = Action::forward, .to = Side::outside, .subscriber = mapping.subscriber};
+		return verdict;
 	h.source_be = public_be;
 	return hairpin(packet, h);
 }
@@ -103,11 +106,14 @@ Verdict Engine::error_from_outside(Packet &packet, Headers &h, uint16_t address)
 	const Subscriber &subscriber = subscribers_[mapping.subscriber];
 	if (!subscriber.heard)
 		return drop(VX_DROP_no_subscriber);
+	Verdict verdict{.action = Action::forward, .to = Side::inside, .subscriber = mapping.subscriber};
+	if (!pass_mtu(packet, h, Side::inside, {}, nullptr, verdict))
+		return verdict;
 	rewrite_quote(quote, true, subscriber.inside_be, mapping.inside_port_be);
 	store(h.ip + 16, subscriber.inside_be);
 	finish(h, delta_of_address(h.destination_be, subscriber.inside_be), !hairpinned);
 	stats_.translated_in++;
-	return {.action = Action::forward, .to = Side::inside, .subscriber = mapping.subscriber};
+	return verdict;
 }
 
 }  // namespace vx::nat
