@@ -188,6 +188,36 @@ TEST(Workers, WhatXdpSteersByNamesTheOwnerOfEachPortWhileItsBlockIsGrantedAndNob
 	}
 }
 
+// Workers look at the clock once a turn, each when it gets to it.
+TEST(Workers, ABlockIsNotGrantedBeforeTheTimeItWasReleasedAtHoweverTheWorkersClocksDiffer)
+{
+	Scene scene = of_workers(2);
+	scene.pools.pools[0].addresses_be.resize(1);
+	scene.pools.pools[0].last_port = 1024 + 128 - 1;
+	Nat nat(scene);
+	const auto of_worker = [](uint32_t worker) {
+		uint32_t number = 1;
+		while (owner_of_subscriber(kVni, host(number, 0).address_be, 2) != worker)
+			number++;
+		return host(number, 5000);
+	};
+	ASSERT_TRUE(nat.inside(udp(of_worker(0), endpoint(kR1))).sent(Side::outside));
+	const uint64_t later_ns = nat.now_ns() + 500000000000;
+	EXPECT_TRUE(nat.engine(0).tick(later_ns - 180000000000, 1000));  // the session ends
+	EXPECT_TRUE(nat.engine(0).tick(later_ns, 1000));                 // its port has rested
+	Bytes bytes = udp(of_worker(1), endpoint(kR1));
+	Packet packet{.ip = bytes.data(), .length = static_cast<uint32_t>(bytes.size()), .realm = kVni, .from = Side::inside};
+	ASSERT_EQ(nat.engine(1).process(packet, later_ns - 5000000).action, Action::forward);
+	std::vector<BlockRecord> all;
+	for (uint32_t worker = 0; worker < 2; worker++)
+		for (uint32_t i = 0; const BlockRecord *record = nat.engine(worker).records().peek(i); i++)
+			all.push_back(*record);
+	ASSERT_EQ(all.size(), 3u);
+	EXPECT_FALSE(all[1].granted);
+	EXPECT_TRUE(all[2].granted);
+	EXPECT_GT(all[2].time_ns, all[1].time_ns);
+}
+
 TEST(Workers, ABatchHasTheVerdictsAndBytesOfItsPacketsOneByOne)
 {
 	Scene scene = one_address();

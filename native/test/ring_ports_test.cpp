@@ -83,7 +83,7 @@ TEST(SharedPorts, ABlockHasOneOwnerAtATimeWhoAloneWritesWhatIsIts)
 				ASSERT_EQ(blocks.owner(address, IPPROTO_UDP, port), number);
 				ASSERT_EQ(blocks.mappings_at(address, port), number + 1);
 				blocks.mappings_at(address, port) = 0;
-				blocks.release(block);
+				blocks.release(block, 0);
 			}
 		}
 	};

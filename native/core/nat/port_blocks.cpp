@@ -232,8 +232,13 @@ uint32_t PortBlocks::grant(uint32_t pool, uint16_t address, bool low, uint32_t w
 		return kNone;
 	const uint32_t number = address * blocks_per_address_ + block;
 	require(!blocks_[number].granted && owner_of(address, block).load(std::memory_order_relaxed) == 0);
-	blocks_[number] = {
-		.subscriber = kNone, .next = 0, .in_use = 0, .waiting = 0, .granted = true, .release_waits = false};
+	blocks_[number] = {.subscriber = kNone,
+			   .next = 0,
+			   .in_use = 0,
+			   .waiting = 0,
+			   .granted = true,
+			   .release_waits = false,
+			   .released_ns = blocks_[number].released_ns};
 	const uint64_t *masked = masked_ + size_t{address} * (kPorts / 64) + size_t{block} * block_words_;
 	for (uint32_t protocol = 0; protocol < kProtocolClasses; protocol++)
 		for (uint32_t i = 0; i < block_words_; i++)
@@ -242,10 +247,11 @@ uint32_t PortBlocks::grant(uint32_t pool, uint16_t address, bool low, uint32_t w
 	return number;
 }
 
-void PortBlocks::release(uint32_t block)
+void PortBlocks::release(uint32_t block, uint64_t now_ns)
 {
 	require(blocks_[block].granted && blocks_[block].in_use == 0);
 	blocks_[block] = {};
+	blocks_[block].released_ns = now_ns;
 	const uint32_t within = block % blocks_per_address_;
 	owner_of(address_of_block(block), within).store(0, std::memory_order_release);
 	const uint64_t bit = uint64_t{1} << within % 64;

@@ -31,6 +31,7 @@ struct Block {
 	uint32_t waiting; // its release waits for room in the records: next of those, number + 1
 	bool granted;
 	bool release_waits;
+	uint64_t released_ns;  // the last time, as its record says; the next grant is later
 };
 
 class PortBlocks {
@@ -69,7 +70,7 @@ public:
 	// A free block of the address within the pool's range, for `worker`; kNone: there is none. `low`: only of ports
 	// below 1024; else only of those above. `turn` is random: which one is tried first.
 	uint32_t grant(uint32_t pool, uint16_t address, bool low, uint32_t worker, uint32_t turn);
-	void release(uint32_t block);
+	void release(uint32_t block, uint64_t now_ns);
 	bool pool_has_low_ports(uint32_t pool) const { return pools_[pool].first_low != pools_[pool].end_low; }
 
 	Block &block(uint32_t number) { return blocks_[number]; }

@@ -194,7 +194,8 @@ int Subscribers::add_block(uint32_t number, bool low, bool own_address, uint64_t
 	if (subscriber.address == kNoAddress)
 		subscriber.address = blocks_.address_of_block(block);
 	stats_.blocks_granted++;
-	write_record(block, true, now_ns);
+	// The worker that released it may have looked at the clock later.
+	write_record(block, true, std::max(now_ns, fresh.released_ns + 1));
 	return -1;
 }
 
@@ -259,7 +260,7 @@ void Subscribers::release_block(uint32_t number, uint64_t now_ns)
 	}
 	stats_.blocks_released++;
 	write_record(number, false, now_ns);
-	blocks_.release(number);
+	blocks_.release(number, now_ns);
 }
 
 bool Subscribers::retry_releases(uint64_t now_ns, uint32_t budget)
