@@ -31,10 +31,10 @@ test-native: build ## C++ and eBPF tests, sanitizers, fuzzers over their corpora
 	scripts/test-native
 
 test-unit: build ## TypeScript
-	node --test dist/test/unit/*.test.js dist/test/demo/*.test.js
+	node --test --test-concurrency=2 dist/test/unit/*.test.js dist/test/demo/*.test.js
 
 test-netns: build ## real packets through network namespaces (root)
-	node --test --test-concurrency=1 dist/test/bed/*.test.js dist/test/netns/*.test.js
+	scripts/test-netns
 
 lint: build ## linters, formatting, generated files up to date
 	npx oxlint --quiet

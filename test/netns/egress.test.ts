@@ -104,7 +104,7 @@ for (const datapath of DATAPATHS)
           `neigh replace ${SECOND_GATEWAY.address} lladdr ${SECOND_GATEWAY.mac} dev out0`,
           `neigh replace ${ADDRESS.target} lladdr ${MAC.target} dev out0`,
         );
-        const { ended, process } = startLoad(bed, { ...LOAD, duration: 2, rate: 50_000, flows: 100 });
+        const { ended, process } = startLoad(bed, { ...LOAD, duration: 2, rate: 10_000, flows: 100 });
         for (let turn = 0; process.exit === null; turn++) {
           await bed.ip("gateway", `route replace default via ${turn % 2 ? ADDRESS.target : SECOND_GATEWAY.address}`);
         }

@@ -16,6 +16,8 @@ import { attachment, traces } from "./remaining.js";
 
 const COMMAND = join(ROOT, "bin/vxpipe");
 const LOAD: Load = { cpu: 0, destination: ADDRESS.beyond, ports: "9", flows: 100, rate: 100_000 };
+/** Where a far end that is late for once would spoil the count: other tests run beside this one. */
+const CALM = 5_000;
 
 /** A row of the final statistics: inside and outside. */
 function row(lines: readonly string[], name: string): number[] {
@@ -124,16 +126,16 @@ for (const datapath of DATAPATHS)
       if (datapath === "xdp")
         test("is taken over without losing a packet: what it left running forwards meanwhile", async () => {
           const first = await Daemon.start(bed, { datapath });
-          const { ended, process } = startLoad(bed, { ...LOAD, duration: 30 });
-          await receivedIs(first, 20_000);
+          const { ended, process } = startLoad(bed, { ...LOAD, duration: 30, rate: CALM });
+          await receivedIs(first, 2_000);
           await first.kill();
           assert.deepEqual(await attachment(bed, "in0"), "native");
           const orphaned = (await sink.report()).packets;
           const growth = async (): Promise<true | null> =>
-            (await sink.report()).packets > orphaned + 20_000 ? true : null;
+            (await sink.report()).packets > orphaned + 2_000 ? true : null;
           await until("packets to leave while no daemon runs", growth);
           const second = await Daemon.start(bed, { datapath });
-          await receivedIs(second, 20_000);
+          await receivedIs(second, 2_000);
           process.kill("SIGTERM");
           const { sent } = await ended;
           const stats = await settled(second);
@@ -179,7 +181,7 @@ for (const datapath of DATAPATHS)
       if (datapath === "xdp")
         test("at any moment of its start or takeover is followed by one that works, and no packet is lost", async () => {
           const victim = await Daemon.start(bed, { datapath });
-          const { ended, process } = startLoad(bed, { ...LOAD, duration: 60, rate: 50_000 });
+          const { ended, process } = startLoad(bed, { ...LOAD, duration: 60, rate: CALM });
           await receivedIs(victim, 1000);
           await victim.kill();
           for (let delay = 150; delay <= 750; delay += 50) {
