@@ -90,7 +90,7 @@ describe("a test bed", ROOT_ONLY, () => {
   test("hands datagrams to a receiver that digests them as the sender does", async () => {
     const bed = await Bed.make();
     try {
-      const receiver = await UdpReceiver.start(bed, "gateway", ADDRESS.inside, 9000);
+      const receiver = await UdpReceiver.start(bed, "gateway", ADDRESS.inside, 9000, 500);
       const sent = await sendUdp(bed, { from: ADDRESS.source, to: ADDRESS.inside, port: 9000, count: 500, bytes: 300 });
       assert.deepEqual(await receiver.finish(), sent);
     } finally {

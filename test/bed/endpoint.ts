@@ -1,12 +1,11 @@
 // A real sender or receiver, run as a process of its own inside a bed's namespace by endpoints.ts:
 //
-//   node dist/test/bed/endpoint.js udp-receive ADDRESS PORT
 //   node dist/test/bed/endpoint.js udp-send FROM TO PORT COUNT BYTES GAP_MS
 //   node dist/test/bed/endpoint.js tcp-receive ADDRESS PORT
 //   node dist/test/bed/endpoint.js tcp-send FROM TO PORT BYTES
 //
-// Prints {"ready":true} where it listens, and at its end (closed standard input for udp-receive) one line with
-// count, bytes and a digest that receiver and sender compute alike.
+// Prints {"ready":true} where it listens, and at its end one line with count, bytes and a digest that receiver (of datagrams:
+// udp_receive.py) and sender compute alike.
 import { createHash } from "node:crypto";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
@@ -38,19 +37,6 @@ class SetDigest {
     const all = createHash("sha256").update(this.#each.sort().join(""));
     return { count: this.#each.length, bytes: this.bytes, digest: all.digest("hex") };
   }
-}
-
-async function udpReceive(address: string, port: number): Promise<void> {
-  const socket = createSocket({ type: isIPv6(address) ? "udp6" : "udp4", recvBufferSize: 4 << 20 });
-  const digest = new SetDigest();
-  socket.on("message", (message) => digest.add(message));
-  socket.bind(port, address);
-  await once(socket, "listening");
-  say({ ready: true });
-  process.stdin.resume();
-  await once(process.stdin, "end");
-  socket.close();
-  say(digest.result());
 }
 
 async function udpSend(
@@ -114,9 +100,6 @@ const [mode, ...args] = process.argv.slice(2);
 const text = (index: number): string => args[index] ?? "";
 const number = (index: number): number => Number(args[index]);
 switch (mode) {
-  case "udp-receive":
-    await udpReceive(text(0), number(1));
-    break;
   case "udp-send":
     await udpSend(text(0), text(1), number(2), number(3), number(4), number(5));
     break;

@@ -1,11 +1,13 @@
 // Real senders and receivers in a bed: sockets of the namespaces' own kernels. Called by the namespace tests and
-// the demo, on Node's main thread; the sockets live in processes of endpoint.ts.
+// the demo, on Node's main thread; the sockets live in processes of endpoint.ts and udp_receive.py.
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import { ADDRESS, type Bed, type Place } from "./bed.js";
-import type { Background } from "./command.js";
+import { type Background, ROOT } from "./command.js";
 
 const ENDPOINT = fileURLToPath(new URL("endpoint.js", import.meta.url));
+const RECEIVER = join(ROOT, "test/bed/udp_receive.py");
 
 /** What went through a socket; equal on both sides when nothing was lost or changed. */
 export interface Transfer {
@@ -27,13 +29,15 @@ function startEndpoint(bed: Bed, place: Place, args: (string | number)[]): Backg
 export class UdpReceiver {
   private constructor(readonly process: Background) {}
 
-  static async start(bed: Bed, place: Place, address: string, port: number): Promise<UdpReceiver> {
-    const receiver = new UdpReceiver(startEndpoint(bed, place, ["udp-receive", address, port]));
+  static async start(bed: Bed, place: Place, address: string, port: number, count: number): Promise<UdpReceiver> {
+    const receiver = new UdpReceiver(
+      bed.start(place, "/usr/bin/python3", [RECEIVER, address, String(port), String(count)]),
+    );
     await receiver.process.nextLine();
     return receiver;
   }
 
-  /** Everything received so far; the receiver ends. */
+  /** Everything received, when it is `count` datagrams or no more come; the receiver ends. */
   finish(): Promise<Transfer> {
     this.process.closeInput();
     return result(this.process);

@@ -17,9 +17,8 @@ async function udp(bed: Bed): Promise<Evidence["transfers"]> {
     ["UDP through the kernel's vxlan device", 2000, 400],
     ["UDP too big for the outside, fragmented", 20, 2000],
   ] as const) {
-    const receiver = await UdpReceiver.start(bed, "target", ADDRESS.target, 8081);
+    const receiver = await UdpReceiver.start(bed, "target", ADDRESS.target, 8081, count);
     const sent = await sendUdp(bed, { from: SENDER, port: UDP_RULE.port, count, bytes, gapMs: bytes > 1500 ? 5 : 0 });
-    await new Promise((resolve) => setTimeout(resolve, 200));
     transfers.push({ what, sent, received: await receiver.finish() });
   }
   return transfers;

@@ -44,7 +44,7 @@ for (const datapath of DATAPATHS)
 
     /** Datagrams to a port with a rule, received by a socket at the target. */
     async function throughUdp(count: number, bytes: number, gapMs = 0): Promise<void> {
-      const receiver = await UdpReceiver.start(bed, "target", ADDRESS.target, 8081);
+      const receiver = await UdpReceiver.start(bed, "target", ADDRESS.target, 8081, count);
       const sent = await sendUdp(bed, { from: SENDER, port: UDP_RULE.port, count, bytes, gapMs });
       await receivedIs(daemon, count);
       await agreed(daemon, sink);
@@ -152,7 +152,7 @@ describe("a real sender over IPv6", ROOT_ONLY, () => {
   });
 
   test("gets its datagrams delivered when the tunnel runs over IPv6", async () => {
-    const receiver = await UdpReceiver.start(bed, "target", ADDRESS.target, 8081);
+    const receiver = await UdpReceiver.start(bed, "target", ADDRESS.target, 8081, 500);
     const sent = await sendUdp(bed, { from: SENDER, port: UDP_RULE.port, count: 500, bytes: 400 });
     await receivedIs(daemon, 500);
     const stats = await settled(daemon);
@@ -162,7 +162,7 @@ describe("a real sender over IPv6", ROOT_ONLY, () => {
 
   test("gets inner IPv6 delivered untranslated where it is to be forwarded", async () => {
     const earlier = (await daemon.stats()).inside.forwarded;
-    const receiver = await UdpReceiver.start(bed, "target", ADDRESS.beyond6, UDP_RULE.port);
+    const receiver = await UdpReceiver.start(bed, "target", ADDRESS.beyond6, UDP_RULE.port, 500);
     const what = { from: "2001:db8:10::1", to: ADDRESS.beyond6, port: UDP_RULE.port, count: 500, bytes: 400 };
     const sent = await sendUdp(bed, what);
     await receivedIs(daemon, earlier + 500);
