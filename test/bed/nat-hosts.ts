@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { type Background, ROOT, sleep } from "./command.js";
+import { type Background, ROOT } from "./command.js";
 import { NAT, type NatBed, type NatPlace } from "./nat-bed.js";
 
 /** Debian's own Python. */
@@ -16,9 +16,13 @@ const SERVER = join(ROOT, "test/netns/nat_server.py");
 
 /** Every server there is, until the bed is removed. */
 export async function startServers(bed: NatBed): Promise<void> {
-  const servers = bed.start("server", PYTHON, [SERVER, NAT.server, NAT.server2]);
   for (const port of ["5201", "5202"]) bed.start("server", "iperf3", ["-s", "-p", port]);
-  await servers.nextLine();
+  await startServer(bed, "server", NAT.server, NAT.server2);
+}
+
+/** nat_server.py, on two addresses of a place. */
+export async function startServer(bed: NatBed, place: NatPlace, address: string, other: string): Promise<void> {
+  await bed.start(place, PYTHON, [SERVER, address, other]).nextLine();
 }
 
 /** One of the things nat_host.py does, to its end; its result. */
@@ -36,7 +40,13 @@ export function stun(bed: NatBed, place: NatPlace): Promise<Stun> {
   return host<Stun>(bed, place, "stun", NAT.server, NAT.server2);
 }
 
-/** A UDP socket of a host. */
+export interface IcmpError {
+  type: number;
+  code: number;
+  from: string;
+}
+
+/** The sockets of one port of a host. */
 export class Talker {
   private constructor(private readonly process: Background) {}
 
@@ -53,6 +63,21 @@ export class Talker {
 
   async send(endpoint: string, text: string): Promise<void> {
     await this.#ask(`send ${endpoint.replace(":", " ")} ${text}`);
+  }
+
+  /** Errors that ICMP told, by the time the first one is there. The first call only begins to listen to them. */
+  errors(patienceMs = 1000): Promise<IcmpError[]> {
+    return this.#ask(`errors ${patienceMs}`);
+  }
+
+  /** Of a TCP connection of the same port, which stays: the endpoint that the server sees. */
+  connected(): Promise<string> {
+    return this.#ask(`connected ${NAT.server}`);
+  }
+
+  /** Connects from the same TCP port to a peer that does the same, says a word and hears the peer's. */
+  meet(endpoint: string, text: string): Promise<string> {
+    return this.#ask(`meet ${endpoint.replace(":", " ")} ${text}`);
   }
 
   /** What has come by the time nothing came for so long. */
@@ -79,29 +104,37 @@ export function digestOf(bytes: number): string {
   return digest.digest("hex");
 }
 
-/** Fetches a file with curl, at most so many bytes a second ("0": no limit); fails when it is not what the server sent. */
-export async function download(bed: NatBed, place: NatPlace, bytes: number, rate = "0"): Promise<void> {
+export interface Transfer {
+  server?: string;
+  /** At most so many bytes a second; "0": no limit. */
+  rate?: string;
+}
+
+/** Fetches a file with curl; fails when it is not what the server sent. */
+export async function download(
+  bed: NatBed,
+  place: NatPlace,
+  bytes: number,
+  { server = NAT.server, rate = "0" }: Transfer = {},
+): Promise<void> {
   const file = join(bed.directory, `download-${place}`);
-  await bed.exec(place, "curl", ["-sS", "-m", "30", "--limit-rate", rate, "-o", file, `http://${NAT.server}/${bytes}`]);
+  await bed.exec(place, "curl", ["-sS", "-m", "30", "--limit-rate", rate, "-o", file, `http://${server}/${bytes}`]);
   const [digest] = (await bed.exec(place, "sha256sum", [file])).split(" ");
   assert.equal(digest, digestOf(bytes), `what ${place} downloaded is not what the server sent`);
 }
 
-/** Stores a file with curl, likewise; fails when it is not what the server got. */
-export async function upload(bed: NatBed, place: NatPlace, bytes: number, rate = "0"): Promise<void> {
+/** Stores a file with curl; fails when it is not what the server got. */
+export async function upload(
+  bed: NatBed,
+  place: NatPlace,
+  bytes: number,
+  { server = NAT.server, rate = "0" }: Transfer = {},
+): Promise<void> {
   const file = join(bed.directory, `upload-${place}`);
   const content = Buffer.alloc(bytes, createHash("shake256", { outputLength: 65519 }).update(place).digest());
   writeFileSync(file, content);
-  const digest = await bed.exec(place, "curl", [
-    "-sS",
-    "-m",
-    "30",
-    "--limit-rate",
-    rate,
-    "-T",
-    file,
-    `http://${NAT.server}/x`,
-  ]);
+  const curl = ["-sS", "-m", "30", "--limit-rate", rate, "-T", file, `http://${server}/x`];
+  const digest = await bed.exec(place, "curl", curl);
   assert.equal(digest, createHash("sha256").update(content).digest("hex"), `what ${place} sent is not what arrived`);
 }
 
@@ -144,6 +177,3 @@ export async function arping(bed: NatBed, place: NatPlace, name: string, address
   const text = await bed.exec(place, "arping", ["-c", "1", "-w", "1", "-I", name, address]).catch(() => "");
   return /\[([0-9A-F:]+)\]/i.exec(text)?.[1]?.toLowerCase() ?? null;
 }
-
-/** Until iperf3's servers and whoever else is slow have let go of their last connection. */
-export const letGo = (): Promise<void> => sleep(100);

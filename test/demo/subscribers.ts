@@ -71,8 +71,8 @@ function intact(count: number, transfer: Promise<void>): Promise<number> {
 }
 
 async function files(bed: NatBed, name: Subscriber): Promise<number> {
-  const down = await intact(1, download(bed, name, 20_000_000, RATE));
-  const up = await intact(1, upload(bed, name, 20_000_000, RATE));
+  const down = await intact(1, download(bed, name, 20_000_000, { rate: RATE }));
+  const up = await intact(1, upload(bed, name, 20_000_000, { rate: RATE }));
   return down + up + (await intact(2, ftp(bed, name, 1_000_000)));
 }
 

@@ -4,10 +4,10 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
 import { sleep } from "../bed/command.js";
-import { WORKER_DATAPATHS } from "../bed/daemon.js";
+import { type Config, WORKER_DATAPATHS } from "../bed/daemon.js";
 import { NAT } from "../bed/nat-bed.js";
 import { download, host, Talker } from "../bed/nat-hosts.js";
-import { ROOT_ONLY, sum } from "./ledger.js";
+import { type Drops, ROOT_ONLY, sum } from "./ledger.js";
 import { makeNatScene, POOL } from "./nat-scene.js";
 
 interface Flows {
@@ -105,3 +105,34 @@ for (const datapath of WORKER_DATAPATHS) {
     });
   });
 }
+
+for (const datapath of WORKER_DATAPATHS)
+  describe(`by ${datapath}, limits`, ROOT_ONLY, () => {
+    const scene = makeNatScene();
+
+    /** What a subscriber's flows cost, while another subscriber makes one. */
+    async function flowsBy(limits: Config, count: number): Promise<{ many: Flows; drops: Drops }> {
+      await scene.start({ datapath }, { limits });
+      let many: Flows = { mapped: [], errors: [] };
+      const { inside } = await scene.dropsDuring(async () => {
+        many = await host<Flows>(scene.bed, "a", "flows", NAT.server, count);
+        const one = await host<Flows>(scene.bed, "b", "flows", NAT.server, 1);
+        assert.deepEqual([one.mapped.length, one.errors], [1, []]);
+      });
+      assert.equal(new Set(many.mapped).size, many.mapped.length);
+      return { many, drops: inside };
+    }
+
+    test("of sessions are a subscriber's own: of 128, the 129th is refused, and another's first is not", async () => {
+      const { many, drops } = await flowsBy({ sessionsPerSubscriber: 128, newSessionsPerSecond: 10_000 }, 130);
+      assert.equal(many.mapped.length, 128);
+      assert.deepEqual(many.errors, [FROM_GATEWAY, FROM_GATEWAY]);
+      assert.deepEqual(drops, { subscriber_limit: 2 });
+    });
+
+    test("of new sessions in a second are a subscriber's own too", async () => {
+      const { many, drops } = await flowsBy({ sessionsPerSubscriber: 1000, newSessionsPerSecond: 10 }, 40);
+      assert.ok(many.mapped.length >= 10 && many.mapped.length < 35, `${many.mapped.length} of 40`);
+      assert.deepEqual(drops, { session_rate: 40 - many.mapped.length });
+    });
+  });

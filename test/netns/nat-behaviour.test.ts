@@ -1,14 +1,14 @@
 // What a NAT is called by those behind it: a STUN client's verdict on each setting (RFC 5780), static forwards, sizes that
 // don't fit (RFC 4787 section 13), plain Ethernet inside, and what a restart leaves. Needs root.
 import assert from "node:assert/strict";
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 
-import type { CommandError } from "../bed/command.js";
+import { type CommandError, until } from "../bed/command.js";
 import { WORKER_DATAPATHS } from "../bed/daemon.js";
-import { NAT } from "../bed/nat-bed.js";
-import { arping, download, ftp, host, ping, stun, Talker, upload } from "../bed/nat-hosts.js";
+import { NAT, VNI } from "../bed/nat-bed.js";
+import { arping, download, ftp, host, ping, startServer, stun, Talker, upload } from "../bed/nat-hosts.js";
 import { ROOT_ONLY } from "./ledger.js";
 import { makeNatScene } from "./nat-scene.js";
 
@@ -28,7 +28,10 @@ for (const datapath of WORKER_DATAPATHS) {
     const scene = makeNatScene({
       config: { datapath },
       source: {
-        forwards: [{ outside: "203.0.113.2:5000", protocol: "udp", inside: `${NAT.c}:5000`, vni: 100 }],
+        forwards: [
+          { outside: "203.0.113.2:5000", protocol: "udp", inside: `${NAT.c}:5000`, vni: 100 },
+          { outside: "203.0.113.2:8080", protocol: "tcp", inside: `${NAT.c}:80`, vni: 100 },
+        ],
       },
     });
 
@@ -46,6 +49,15 @@ for (const datapath of WORKER_DATAPATHS) {
       assert.deepEqual(await outside.take(), [{ text: "welcome", from: "203.0.113.2:5000" }]);
       assert.equal(await inside.who(), "203.0.113.2:5000");
       await Promise.all([inside.stop(), outside.stop()]);
+    });
+
+    test("to a web server serves the world, a neighbour and another VNI by the same address and to the same hash", async () => {
+      await startServer(scene.bed, "c", NAT.c, "127.0.0.1");
+      const visits = (["server", "a", "b"] as const).map(async (name) => {
+        await download(scene.bed, name, 1_000_000, { server: "203.0.113.2:8080" });
+        await upload(scene.bed, name, 1_000_000, { server: "203.0.113.2:8080" });
+      });
+      await Promise.all(visits);
     });
   });
 
@@ -94,6 +106,18 @@ for (const datapath of WORKER_DATAPATHS) {
         await Promise.all([inside.stop(), probing.stop()]);
       });
     });
+    describe("for the inside, with mssClamp,", () => {
+      const scene = makeNatScene({ insideMtu: 1300, config: { datapath }, source: { mssClamp: "auto" } });
+      test("is not sent in the first place: TCP hears of the tunnel from its first segment on", async () => {
+        // Hosts that know nothing of it.
+        await scene.bed.ip("a", "link set sub0 mtu 1500");
+        const { inside, outside } = await scene.dropsDuring(async () => {
+          await download(scene.bed, "a", 1_000_000);
+          await upload(scene.bed, "a", 1_000_000);
+        });
+        assert.deepEqual([inside, outside], [{}, {}]);
+      });
+    });
   });
 
   describe(`by ${datapath}, plain Ethernet inside`, ROOT_ONLY, () => {
@@ -110,7 +134,18 @@ for (const datapath of WORKER_DATAPATHS) {
   });
 }
 
-describe("a gateway that is stopped and started again", ROOT_ONLY, () => {
+interface Record {
+  event: string;
+  vni?: number;
+  inside?: string;
+}
+
+function records(file: string): Record[] {
+  const lines = readFileSync(file, "utf8").trim().split("\n");
+  return lines.map((line) => JSON.parse(line) as Record);
+}
+
+describe("a gateway that is started again", ROOT_ONLY, () => {
   const scene = makeNatScene();
   test("serves the same hosts again, and its records tell both times who had which block", async () => {
     const file = join(scene.bed.directory, "records.json");
@@ -121,9 +156,48 @@ describe("a gateway that is stopped and started again", ROOT_ONLY, () => {
       assert.equal(mapped.length, 1);
       if (round === 1) await scene.stop();
     }
-    assert.ok(existsSync(file));
-    const records = readFileSync(file, "utf8").trim().split("\n");
-    assert.ok(records.length >= 4, records.join("\n"));
-    for (const record of records) assert.equal(typeof JSON.parse(record), "object");
+    await until("the last block to be on the disk", async () => (records(file).length === 9 ? true : null));
+    const events = records(file).map(({ event, vni }) => (vni === undefined ? event : [event, vni]));
+    const run = ["start", ["granted", 100], ["granted", 101]];
+    assert.deepEqual(events.slice(0, 3), run);
+    assert.deepEqual(events.slice(3, 5).sort(), [
+      ["released", 100],
+      ["released", 101],
+    ]);
+    assert.deepEqual(events.slice(5), ["stop", ...run]);
   });
 });
+
+for (const datapath of WORKER_DATAPATHS)
+  describe(`by ${datapath}, a gateway that was killed`, ROOT_ONLY, () => {
+    const scene = makeNatScene();
+
+    test("is followed by one without its sessions, which serves its hosts anew and closes its records", async () => {
+      const file = join(scene.bed.directory, "records.json");
+      const source = { records: { file } };
+      const nat = (...args: string[]): Promise<string> => scene.daemon.cli("nat", ...args, "-o", "json");
+      await scene.start({ datapath }, source);
+      const talker = await Talker.start(scene.bed, "b", 5000);
+      const lost = (await talker.who()) ?? "";
+      const slow = ["-sS", "--limit-rate", "100k", "-o", "/dev/null", `http://${NAT.server}/5000000`];
+      const transfer = scene.bed.start("a", "curl", slow);
+      await until("both blocks to be on the disk", async () => (records(file).length === 3 ? true : null));
+      const time = new Date().toISOString();
+      await scene.daemon.kill();
+      await transfer.stop();
+
+      await scene.start({ datapath }, source);
+      assert.match(scene.daemon.process.stderr, /previous_run_unclean/);
+      assert.deepEqual(JSON.parse(await nat("session", "list")), { sessions: [], cursor: null });
+      await assert.rejects(nat("who", lost), { code: 3 });
+      const { vni, inside } = JSON.parse(await nat("who", lost, "--at", time)) as Record;
+      assert.deepEqual([vni, inside], [VNI.b, NAT.b]);
+      assert.notEqual(await talker.who(), null);
+      await download(scene.bed, "a", 1_000_000);
+      await talker.stop();
+      await scene.agreed();
+      const events = records(file).map(({ event }) => event);
+      const ended = ["start", "granted", "granted", "start", "released", "released"];
+      assert.deepEqual(events.slice(0, ended.length), ended);
+    });
+  });

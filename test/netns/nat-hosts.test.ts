@@ -78,12 +78,50 @@ for (const datapath of WORKER_DATAPATHS)
       await Promise.all([a.stop(), b.stop()]);
     });
 
+    test("meet by TCP too, whose SYNs cross", async () => {
+      const [a, b] = await Promise.all(TWINS.map((name) => Talker.start(scene.bed, name, 5002)));
+      assert.ok(a && b);
+      const [ofA, ofB] = await Promise.all([a.connected(), b.connected()]);
+      assert.deepEqual(await Promise.all([a.meet(ofB, "hello"), b.meet(ofA, "welcome")]), ["welcome", "hello"]);
+      await Promise.all([a.stop(), b.stop()]);
+    });
+
+    test("reach a host whose address is one of their own network", async () => {
+      const near = "10.0.0.77";
+      await scene.bed.ip("server", `addr add ${near}/32 dev srv0`);
+      await scene.bed.ip("router", `route add ${near}/32 via ${NAT.server}`);
+      for (const name of TWINS) {
+        await scene.bed.ip(name, `route add ${near}/32 via ${NAT.gateway}`);
+        await ping(scene.bed, name, near, 10);
+      }
+    });
+
+    test("are answered though their datagrams' last fragments come first", async () => {
+      for (const name of SUBSCRIBERS)
+        assert.deepEqual(await host(scene.bed, name, "pieces", 5003, NAT.server, 6000, 800), { answered: true }, name);
+    });
+
+    test("behind an inner VLAN tag, or two, are answered without one", async () => {
+      for (const tags of ["7", "8,7"])
+        assert.deepEqual(await host(scene.bed, "a", "tagged", NAT.gateway, tags, NAT.server), { answered: true }, tags);
+    });
+
     test("are found in the list of sessions, and by who asks whose a public endpoint is", async () => {
       for (const name of TWINS) {
         const talker = await Talker.start(scene.bed, name, 5001);
         const endpoint = (await talker.who()) ?? "";
         const expected = { protocol: "udp", vni: VNI[name], inside: `${NAT[name]}:5001`, outside: endpoint };
-        const listed = await scene.daemon.cli("nat", "session", "list", "--outside", endpoint, "-o", "json");
+        const listed = await scene.daemon.cli(
+          "nat",
+          "session",
+          "list",
+          "--protocol",
+          "udp",
+          "--outside",
+          endpoint,
+          "-o",
+          "json",
+        );
         const { sessions } = JSON.parse(listed) as { sessions: Listed[] };
         assert.deepEqual(
           sessions.map(({ protocol, vni, inside, outside, remote }) => ({ protocol, vni, inside, outside, remote })),

@@ -7,7 +7,11 @@
   nat_host.py flows SERVER COUNT       as many sockets, each asks the STUN server who it is; the ICMP errors it got
   nat_host.py flood KIND COUNT DESTINATION...  raw packets (syn, udp, gre, echo) from random sources to random ports
   nat_host.py spoof PREFIX COUNT DESTINATION   SYNs from this host as from random sources within PREFIX (/24)
-  nat_host.py talk PORT                a UDP socket by lines: `who SERVER`, `send ADDRESS PORT TEXT`, `take MS`
+  nat_host.py tagged ROUTER TAGS HOST         an echo request behind VLAN tags (7,8); whether a reply came
+  nat_host.py pieces PORT SERVER BYTES PIECE  a query in fragments, the last one first; whether all of it came back
+  nat_host.py talk PORT                sockets of one port, by lines: `who SERVER`, `send ADDRESS PORT TEXT`, `take MS`,
+                                       `errors MS` (ICMP, since the last time) of UDP;
+                                       `connected SERVER`, `meet ADDRESS PORT TEXT` of TCP
 
 Run by test/bed/nat-hosts.ts inside a namespace; one thread.
 """
@@ -194,8 +198,83 @@ def spoof(prefix, count, destination):
     send_raw("syn", count, lambda: f"{prefix}{random.randrange(10, 250)}", [destination])
 
 
+def tagged(router, tags, host):
+    """By the one interface there is, to the router that ARP knows."""
+    (name,) = [name for _, name in socket.if_nameindex() if name != "lo"]
+    mac = next(line.split()[3] for line in open("/proc/net/arp") if line.split()[0] == router)
+    frames = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    frames.bind((name, 0))
+    own = frames.getsockname()[4]
+    replies = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bound:
+        bound.connect((host, 9))
+        source = bound.getsockname()[0]
+    message = struct.pack("!BBHHH", 8, 0, 0, os.getpid() & 0xFFFF, 1) + os.urandom(32)
+    message = message[:2] + struct.pack("!H", checksum(message)) + message[4:]
+    header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(message), 1, 0, 64, 1, 0)
+    header += socket.inet_aton(source) + socket.inet_aton(host)
+    header = header[:10] + struct.pack("!H", checksum(header)) + header[12:]
+    vlans = b"".join(struct.pack("!HH", 0x8100, int(tag)) for tag in tags.split(","))
+    frames.send(bytes.fromhex(mac.replace(":", "")) + own + vlans + b"\x08\0" + header + message)
+    while select.select([replies], [], [], PATIENCE)[0]:
+        answer = replies.recv(2048)[20:]
+        if answer[0] == 0 and answer[4:] == message[4:]:
+            return say({"answered": True})
+    say({"answered": False})
+
+
+def pieces(port, server, count, piece):
+    bound, count, piece = udp(int(port)), int(count), int(piece) & ~7
+    query = struct.pack("!HHI", 1, 0x0100, 1) + os.urandom(count - 8)
+    datagram = struct.pack("!HHHH", int(port), 5300, 8 + count, 0) + query
+    raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    for start in reversed(range(0, len(datagram), piece)):
+        part = datagram[start : start + piece]
+        more = 0x2000 if start + piece < len(datagram) else 0
+        header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(part), 4711, more | start // 8, 64, 17, 0)
+        raw.sendto(header + bytes(4) + socket.inet_aton(server) + part, (server, 0))
+    came = bool(select.select([bound], [], [], PATIENCE)[0])
+    say({"answered": came and bound.recv(1 << 16)[4:] == query[4:]})
+
+
+def reusing(port):
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+        bound.setsockopt(socket.SOL_SOCKET, option, 1)
+    bound.settimeout(5)
+    bound.bind(("", port))
+    return bound
+
+
+def connected(port, server):
+    """The TCP port's public endpoint, and the connection that keeps it."""
+    stream = reusing(port)
+    stream.connect((server, 80))
+    stream.sendall(b"GET /who HTTP/1.1\r\n\r\n")
+    head, body = b"", b""
+    while not body:
+        head += stream.recv(4096)
+        _, _, body = head.partition(b"\r\n\r\n")
+    return body.decode(), stream
+
+
+def meet(port, address, remote, text):
+    with reusing(port) as stream:
+        stream.connect((address, int(remote)))
+        stream.sendall(text.encode())
+        return stream.recv(4096).decode()
+
+
+def errors_within(bound, milliseconds):
+    watched = select.poll()
+    watched.register(bound, 0)
+    watched.poll(int(milliseconds))
+    return errors_of(bound)
+
+
 def talk(port):
     bound = udp(int(port))
+    streams = []
     say({"ready": True})
     for line in sys.stdin:
         command, *words = line.split()
@@ -211,7 +290,16 @@ def talk(port):
                 text, (address, remote) = bound.recvfrom(2048)
                 taken.append({"text": text.decode(), "from": f"{address}:{remote}"})
             say(taken)
+        elif command == "errors":
+            bound.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+            say(errors_within(bound, words[0]))
+        elif command == "connected":
+            endpoint, stream = connected(int(port), words[0])
+            streams.append(stream)
+            say(endpoint)
+        elif command == "meet":
+            say(meet(int(port), *words))
 
 
-COMMANDS = {"stun": stun, "dns": dns, "ftp": ftp, "flows": flows, "flood": flood, "spoof": spoof, "talk": talk}
-COMMANDS[sys.argv[1]](*sys.argv[2:])
+COMMANDS = (stun, dns, ftp, flows, flood, spoof, tagged, pieces, talk)
+{command.__name__: command for command in COMMANDS}[sys.argv[1]](*sys.argv[2:])

@@ -3,7 +3,7 @@
 
   nat_server.py ADDRESS OTHER     prints {"ready": true}; until standard input ends
 
-  HTTP   ADDRESS:80      GET /N: N bytes of a pattern; PUT: its SHA-256
+  HTTP   ADDRESS:80      GET /N: N bytes of a pattern; GET /who: the client's endpoint; PUT: the SHA-256 of what came
   FTP    ADDRESS:21      passive only: RETR N as above, STOR answers with the SHA-256
   STUN   both, 3478 and 3479: RFC 5389 binding with RFC 5780's CHANGE-REQUEST and OTHER-ADDRESS
   DNS    ADDRESS:5300    every datagram comes back with the answer bit set
@@ -40,6 +40,8 @@ class Web(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_GET(self):
+        if self.path == "/who":
+            return self.answer("{}:{}".format(*self.client_address).encode())
         self.answer(content(int(self.path[1:])))
 
     def do_PUT(self):
@@ -139,7 +141,7 @@ def stun(sockets):
 
 def dns(listening):
     while True:
-        query, remote = listening.recvfrom(2048)
+        query, remote = listening.recvfrom(1 << 16)
         listening.sendto(query[:2] + b"\x81\x80" + query[4:], remote)
 
 
