@@ -15,7 +15,13 @@ import { slotsBytes } from "./observe.js";
 import type { Placement } from "./statistics.js";
 import type { Action, Datapath } from "./plan.js";
 import { compileRules } from "./rules.js";
-import { mssOf, refuseInsideAddresses, sessionsPerWorker, tunnelAddress } from "./source-nat.js";
+import {
+  mssOf,
+  refuseInsideAddresses,
+  sessionsPerWorker,
+  tunnelAddress,
+  warnOfOutsideAddresses,
+} from "./source-nat.js";
 
 /** That the outside interface was tried, and takes no redirected frames. */
 export class RedirectRefused extends Error {
@@ -32,6 +38,8 @@ export class Applier {
   tried: Ability | null = null;
   /** What is worth knowing about the workers' CPUs. */
   placesWarning: string | null = null;
+  /** And about the addresses they share. */
+  poolWarning: string | null = null;
   attached: Attached | null = null;
   /** What the datapath was made for. */
   watched: readonly Watched[] = [];
@@ -152,13 +160,14 @@ export class Applier {
 
   /** Source NAT with what only the host can tell of it: our end of the tunnels, what fits into them, shares. */
   private sourceNat(
-    { inside, sourceNat, ...datapath }: Datapath,
+    { inside, outside, sourceNat, ...datapath }: Datapath,
     workers: number,
   ): Pick<DatapathPlan, "sourceNat" | "local" | "decrementTtl"> {
     const { local, decrementTtl } = datapath;
     if (sourceNat === null) return { sourceNat, local, decrementTtl };
     const addresses = this.native.interfaceAddresses(inside);
     refuseInsideAddresses(sourceNat, inside, addresses);
+    this.poolWarning = warnOfOutsideAddresses(sourceNat, outside, this.native.interfaceAddresses(outside));
     const vxlan = datapath.encapsulation === "vxlan";
     const ours = vxlan ? (local ?? parseAddress(tunnelAddress(inside, addresses))) : null;
     const tunnel = ours === null ? null : isMappedIpv4(ours) ? "ipv4" : "ipv6";

@@ -85,8 +85,9 @@ export class Lifecycle {
     if (attached?.tookOver === true) {
       events.emit("took_over", `the program a killed daemon left on ${inside} was replaced`, { lost });
     }
-    const { placesWarning } = this.runtime.applier;
+    const { placesWarning, poolWarning } = this.runtime.applier;
     if (placesWarning !== null) events.emit("worker_cpu_busy", placesWarning);
+    if (poolWarning !== null) events.emit("config_warning", poolWarning);
     this.note(null, null);
     this.giveUp();
     const { choice, workerCpus: workers } = this.runtime.applier.placement;

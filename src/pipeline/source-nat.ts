@@ -121,12 +121,28 @@ export function tunnelAddress(name: string, addresses: readonly string[]): strin
 
 /** An address of the inside interface cannot be one of a pool. */
 export function refuseInsideAddresses(nat: SourceNatWanted, name: string, addresses: readonly string[]): void {
-  const pools = nat.pools.map(({ addresses: bytes }) => bytes);
-  for (const text of addresses) {
+  const [text] = poolAddresses(nat, addresses);
+  if (text === undefined) return;
+  throw new VxpipeError("POOL_ADDRESS_INSIDE", `${text} is in a pool of nat.source and an address of ${name} inside`);
+}
+
+/** An address of the outside interface may be one of a pool, but then it is not this host's any more. Null: none is. */
+export function warnOfOutsideAddresses(
+  nat: SourceNatWanted,
+  name: string,
+  addresses: readonly string[],
+): string | null {
+  const [text] = poolAddresses(nat, addresses);
+  return text === undefined
+    ? null
+    : `${text} is in a pool of nat.source and an address of ${name}: this host itself hears nothing there any more`;
+}
+
+function poolAddresses(nat: SourceNatWanted, addresses: readonly string[]): string[] {
+  return addresses.filter((text) => {
     const address = parseIpv4(text);
-    if (address === null || !pools.some((bytes) => has(bytes, address))) continue;
-    throw new VxpipeError("POOL_ADDRESS_INSIDE", `${text} is in a pool of nat.source and an address of ${name} inside`);
-  }
+    return address !== null && nat.pools.some((pool) => has(pool.addresses, address));
+  });
 }
 
 function has(bytes: Uint8Array, address: number): boolean {

@@ -6,6 +6,7 @@ import { plan, planOf, type Plan } from "../../src/pipeline/plan.js";
 import {
   mssOf,
   refuseInsideAddresses,
+  warnOfOutsideAddresses,
   sessionsPerWorker,
   tunnelAddress,
   type SourceNatWanted,
@@ -311,8 +312,10 @@ test("tunnels come from the interface's first address, IPv4 before IPv6, and the
   assert.throws(() => tunnelAddress("in0", ["fe80::1"]), { code: "ADDRESS_MISSING" });
 });
 
-test("an address of the inside interface may be in no pool", () => {
+test("an address of the inside interface may be in no pool, and one of the outside interface is worth a warning", () => {
   const nat = planWith(pool).datapath.sourceNat as SourceNatWanted;
   refuseInsideAddresses(nat, "in0", ["192.0.2.1", "2001:db8::1"]);
   assert.throws(() => refuseInsideAddresses(nat, "in0", ["192.0.2.1", "203.0.113.1"]), { code: "POOL_ADDRESS_INSIDE" });
+  assert.equal(warnOfOutsideAddresses(nat, "out0", ["192.0.2.1", "2001:db8::1"]), null);
+  assert.match(warnOfOutsideAddresses(nat, "out0", ["192.0.2.1", "203.0.113.1"]) ?? "", /^203\.0\.113\.1 is in a pool/);
 });
