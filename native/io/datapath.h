@@ -118,6 +118,8 @@ public:
 	int inside_program_fd() const;
 	int outside_program_fd() const;
 	int map_fd(const char *name) const;
+	// Inside percpu_ringbufs, by CPU * workers + worker.
+	std::vector<int> exception_rings() const;
 
 private:
 	Datapath() = default;
@@ -147,6 +149,7 @@ private:
 	vx_injection *injections_ = nullptr;
 	uint32_t injection_lanes_ = 0;
 	std::span<vx_port_owners> port_owners_;
+	std::vector<Fd> exception_rings_;
 	Fd claim_, ingress_, egress_, devmap_xmit_, redirect_err_;
 	Fd old_stats_, old_devmap_xmit_, old_redirect_err_;
 	std::array<AllowlistTable, 4> allowlist_;  // in force; empty: everything is allowed

@@ -137,8 +137,18 @@ Result<void> Datapath::make_exception_rings(const DatapathPlan &plan)
 
 		if (!ring || bpf_map_update_elem(outer, &at, &fd, 0))
 			return kernel_error("MAP_FAILED", "make exception rings");
+		exception_rings_.push_back(std::move(ring));
 	}
 	return {};
+}
+
+std::vector<int> Datapath::exception_rings() const
+{
+	std::vector<int> fds;
+
+	for (const Fd &ring : exception_rings_)
+		fds.push_back(ring.get());
+	return fds;
 }
 
 void Datapath::bump_generation()

@@ -2,7 +2,6 @@
 #include "ring_reader.h"
 
 #include <bpf/bpf.h>
-#include <fcntl.h>
 #include <linux/bpf.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
@@ -22,13 +21,12 @@ size_t page_bytes()
 
 }  // namespace
 
-Result<RingReader::Ring> RingReader::Ring::map(Fd map, uint32_t bytes)
+Result<RingReader::Ring> RingReader::Ring::map(int map_fd, uint32_t bytes)
 {
 	const size_t page = page_bytes();
-	const int fd = map.get();
-	void *consumer = mmap(nullptr, page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	void *producer = mmap(nullptr, page + 2 * size_t{bytes}, PROT_READ, MAP_SHARED, fd, static_cast<off_t>(page));
-	Ring ring(std::move(map), bytes);
+	void *consumer = mmap(nullptr, page, PROT_READ | PROT_WRITE, MAP_SHARED, map_fd, 0);
+	void *producer = mmap(nullptr, page + 2 * size_t{bytes}, PROT_READ, MAP_SHARED, map_fd, static_cast<off_t>(page));
+	Ring ring(bytes);
 	if (consumer != MAP_FAILED)
 		ring.consumer_ = static_cast<uint64_t *>(consumer);
 	if (producer != MAP_FAILED)
@@ -39,7 +37,7 @@ Result<RingReader::Ring> RingReader::Ring::map(Fd map, uint32_t bytes)
 }
 
 RingReader::Ring::Ring(Ring &&other) noexcept
-	: map_(std::move(other.map_)), bytes_(other.bytes_), consumer_(std::exchange(other.consumer_, nullptr)),
+	: bytes_(other.bytes_), consumer_(std::exchange(other.consumer_, nullptr)),
 	  producer_(std::exchange(other.producer_, nullptr))
 {
 }
@@ -103,48 +101,34 @@ bool RingReader::consume(uint32_t most, vx_work *work)
 	return more;
 }
 
-Result<void> RingReader::add(Fd map)
+Result<void> RingReader::add(int map_fd)
 {
 	bpf_map_info info{};
 	uint32_t length = sizeof info;
 	epoll_event readable{.events = EPOLLIN, .data = {}};
-	if (bpf_obj_get_info_by_fd(map.get(), &info, &length))
+	if (bpf_obj_get_info_by_fd(map_fd, &info, &length))
 		return Error{"WORKER_FAILED", "open ring buffer", errno, ""};
-	if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, map.get(), &readable))
+	if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, map_fd, &readable))
 		return Error{"WORKER_FAILED", "epoll_ctl", errno, "ring buffer"};
-	auto ring = Ring::map(std::move(map), info.max_entries);
+	auto ring = Ring::map(map_fd, info.max_entries);
 	if (!ring)
 		return ring.error();
 	rings_.push_back(std::move(*ring));
 	return {};
 }
 
-Result<RingReader> RingReader::open(int map_fd, Visit visit, uint32_t first, uint32_t step)
+Result<RingReader> RingReader::open(std::span<const int> map_fds, Visit visit, size_t first, size_t step)
 {
 	RingReader reader;
 	reader.visit_ = std::move(visit);
 	reader.epoll_ = Fd(epoll_create1(EPOLL_CLOEXEC));
-	bpf_map_info info{};
-	uint32_t length = sizeof info;
-	if (!reader.epoll_ || bpf_obj_get_info_by_fd(map_fd, &info, &length))
-		return Error{"WORKER_FAILED", "open ring buffer", errno, ""};
-	if (info.type == BPF_MAP_TYPE_RINGBUF) {
-		if (auto added = reader.add(Fd(fcntl(map_fd, F_DUPFD_CLOEXEC, 0))); !added)
+	if (!reader.epoll_)
+		return Error{"WORKER_FAILED", "epoll_create1", errno, "ring buffers"};
+	for (size_t at = first; at < map_fds.size(); at += step)
+		if (auto added = reader.add(map_fds[at]); !added)
 			return added.error();
-		return reader;
-	}
-	for (uint32_t at = first; at < info.max_entries; at += step) {
-		uint32_t id = 0;
-		if (bpf_map_lookup_elem(map_fd, &at, &id))
-			continue;  // none was made there
-		Fd ring(bpf_map_get_fd_by_id(id));
-		if (!ring)
-			return Error{"WORKER_FAILED", "bpf_map_get_fd_by_id", errno, info.name};
-		if (auto added = reader.add(std::move(ring)); !added)
-			return added.error();
-	}
 	if (reader.rings_.empty())
-		return Error{"WORKER_FAILED", "ring buffers", ENOENT, info.name};
+		return Error{"WORKER_FAILED", "ring buffers", ENOENT, ""};
 	return reader;
 }
 

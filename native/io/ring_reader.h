@@ -1,5 +1,7 @@
-// Reads BPF ring buffers in place: one map, or maps inside an ARRAY_OF_MAPS (percpu_ringbufs). Used by the workers: made on
-// the starting thread, then used by one's own.
+// Reads BPF ring buffers in place. Used by the workers: made on the starting thread, then used by one's own.
+//
+// Who made the maps hands in their descriptors and keeps them open: to find a map inside percpu_ringbufs by its number would
+// take CAP_SYS_ADMIN.
 //
 // libbpf tells the producer of each record that is read, and the producer, which looks at that at each reservation, then
 // waits for the cache line each time. Here it is told once a batch. Layout: kernel/bpf/ringbuf.c, Documentation/bpf/
@@ -9,6 +11,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "../../bpf/abi/abi.h"
@@ -39,8 +43,9 @@ public:
 	// At most `most` records of one ring; how many there were. For its one consumer.
 	static uint32_t consume(const RingMemory &ring, uint32_t most, const Visit &visit);
 
-	// Of an ARRAY_OF_MAPS every `step`th map from `first` on.
-	static Result<RingReader> open(int map_fd, Visit visit, uint32_t first = 0, uint32_t step = 1);
+	// Every `step`th of the maps from `first` on.
+	static Result<RingReader> open(std::span<const int> map_fds, Visit visit, size_t first = 0, size_t step = 1);
+	static Result<RingReader> open(int map_fd, Visit visit) { return open({&map_fd, 1}, std::move(visit)); }
 
 	// Readable in poll(2) when a producer has asked for a wake-up.
 	int fd() const { return epoll_.get(); }
@@ -53,7 +58,7 @@ public:
 private:
 	class Ring {
 	public:
-		static Result<Ring> map(Fd map, uint32_t bytes);
+		static Result<Ring> map(int map_fd, uint32_t bytes);
 		Ring(Ring &&other) noexcept;
 		Ring &operator=(Ring &&) = delete;
 		~Ring();
@@ -65,8 +70,7 @@ private:
 		uint32_t full_permille() const;
 
 	private:
-		explicit Ring(Fd map, uint32_t bytes) : map_(std::move(map)), bytes_(bytes) {}
-		Fd map_;  // epoll watches this descriptor
+		explicit Ring(uint32_t bytes) : bytes_(bytes) {}
 		uint32_t bytes_;
 		uint64_t *consumer_ = nullptr;
 		uint8_t *producer_ = nullptr;  // its page, then the data
@@ -76,7 +80,7 @@ private:
 	Fd epoll_;
 	std::vector<Ring> rings_;
 
-	Result<void> add(Fd map);
+	Result<void> add(int map_fd);
 };
 
 }  // namespace vx

@@ -229,7 +229,7 @@ void WorkerBed::start_worker(const std::function<void(WorkersConfig &)> &adjust)
 	config.neighbours_fd = bpf_map__fd(feeder_->maps.neighbours);
 	config.interface_fd = bpf_map__fd(feeder_->maps.interfaces);
 	config.fragments_fd = bpf_map__fd(feeder_->maps.fragments);
-	config.exception_rings_fd = bpf_map__fd(feeder_->maps.rings);
+	config.exception_rings = {bpf_map__fd(feeder_->maps.ring0), bpf_map__fd(feeder_->maps.ring1)};
 	config.control = &feeder_->bss->control;
 	config.slots = &slot_;
 	config.inject_fd = -1;

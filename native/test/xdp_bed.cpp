@@ -153,7 +153,7 @@ void XdpBed::load(const std::string &knobs)
 		knobs_ = knobs;
 		for (uint32_t worker = 0; worker < plan.workers; worker++) {
 			auto rings = RingReader::open(
-				map("percpu_ringbufs"), [this, worker](const uint8_t *bytes, size_t) { take_record(worker, bytes); },
+				datapath_->exception_rings(), [this, worker](const uint8_t *bytes, size_t) { take_record(worker, bytes); },
 				worker, plan.workers);
 			VX_REQUIRE(static_cast<bool>(rings));
 			rings_.push_back(std::move(*rings));

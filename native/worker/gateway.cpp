@@ -116,7 +116,7 @@ Result<Attached> Gateway::attach()
 	config.neighbours_fd = datapath_->map_fd("neighbours");
 	config.interface_fd = datapath_->map_fd("interface_map");
 	config.fragments_fd = datapath_->map_fd("fragments");
-	config.exception_rings_fd = datapath_->map_fd("percpu_ringbufs");
+	config.exception_rings = datapath_->exception_rings();
 	config.control = datapath_->control();
 	config.slots = &datapath_->slots()[VX_CPUS_MAX];
 	if (plan_.hand_over != VX_HAND_OVER_EXCEPTIONS)

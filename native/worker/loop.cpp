@@ -150,7 +150,7 @@ Result<void> Loop::admit()
 Result<void> Loop::open_rings()
 {
 	auto records = RingReader::open(
-		shared_.config.exception_rings_fd,
+		shared_.config.exception_rings,
 		[this](const uint8_t *bytes, size_t length) { handle_ring_record(bytes, length); }, number_,
 		shared_.config.count());
 	if (!records)

@@ -54,7 +54,7 @@ export function addRoutes(server: FastifyInstance, served: Served, mayChange: bo
   server.get("/api/v1/stats", () => runtime.stats());
   server.get("/api/v1/workers", () => ({ workers: runtime.stats().workers }));
   server.get("/api/v1/rules", () => ({ rules: runtime.plan.rules }));
-  addEvents(server, runtime);
+  addEvents(server, runtime, mayChange);
   addNat(server, runtime);
   server.get("/api/v1/allowlist", (_request, reply) => {
     return reply.type("application/json").send(Readable.from(listJson(runtime.plan)));

@@ -1,5 +1,6 @@
 // The two listeners: the Unix socket of the command line and the read-only HTTP port. Made by the run command before
-// anything in the kernel changes, so that a second daemon fails early; main thread.
+// anything in the kernel changes, so that a second daemon fails early; main thread. Without the socket nobody could manage
+// the gateway, so there it ends; without the port packets flow all the same, so that is said and tried again.
 import { chmodSync, lstatSync, unlinkSync } from "node:fs";
 import { request } from "node:http";
 import { connect } from "node:net";
@@ -11,6 +12,7 @@ import { makeDirectory } from "../pipeline/make-directory.js";
 import { addRoutes, type Served } from "./routes.js";
 
 const socketMode = 0o660;
+const retryMs = 5_000;
 
 function makeServer(served: Served, mayChange: boolean): FastifyInstance {
   const server = fastify({ logger: false, forceCloseConnections: true });
@@ -34,15 +36,47 @@ export async function listenSocket(path: string, served: Served): Promise<Fastif
   return server;
 }
 
-export async function listenPort(listen: string, served: Served): Promise<FastifyInstance> {
-  const endpoint = parseEndpoint(listen);
-  const server = makeServer(served, false);
-  try {
-    await server.listen({ host: endpoint?.host ?? "127.0.0.1", port: endpoint?.port ?? 0 });
-  } catch (error) {
-    throw new VxpipeError("HTTP_PORT_UNUSABLE", `control.listen ${listen}: ${systemReason(error)}`, { cause: error });
+/** The HTTP port, as soon as it can be had. */
+export class Port {
+  private server: FastifyInstance | null = null;
+  private timer: NodeJS.Timeout | null = null;
+  private trying: Promise<void> = Promise.resolve();
+
+  private constructor(
+    private readonly listen: string,
+    private readonly served: Served,
+    private readonly waitMs: number,
+  ) {}
+
+  static async open(listen: string, served: Served, waitMs: number = retryMs): Promise<Port> {
+    const port = new Port(listen, served, waitMs);
+    await port.attempt(true);
+    return port;
   }
-  return server;
+
+  async close(): Promise<void> {
+    if (this.timer !== null) clearTimeout(this.timer);
+    await this.trying;
+    if (this.timer !== null) clearTimeout(this.timer);
+    await this.server?.close();
+  }
+
+  private async attempt(first: boolean): Promise<void> {
+    const { events } = this.served.runtime;
+    const endpoint = parseEndpoint(this.listen);
+    // A server that could not listen cannot try again.
+    const server = makeServer(this.served, false);
+    try {
+      await server.listen({ host: endpoint?.host ?? "127.0.0.1", port: endpoint?.port ?? 0 });
+      this.server = server;
+      if (!first) events.emit("http_available", `control.listen ${this.listen} answers now`);
+    } catch (error) {
+      await server.close();
+      this.timer = setTimeout(() => (this.trying = this.attempt(false)), this.waitMs).unref();
+      const text = `control.listen ${this.listen}: ${systemReason(error)}; packets and the socket are not affected`;
+      if (first) events.emit("http_unavailable", `${text}, it is tried again every ${this.waitMs / 1000} s`);
+    }
+  }
 }
 
 /** A socket that nobody answers on is left from a killed daemon and goes; a live daemon is named. */

@@ -5,6 +5,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { release } from "node:os";
 import { VxpipeError } from "../pipeline/errors.js";
 import { loadNative } from "../pipeline/native.js";
+import { memlockOf } from "../pipeline/privileges.js";
 import { readHostCpus, readInterfaceCpus } from "../injector/cpu-facts.js";
 import type { FarEnd, HostFacts, InterfaceFacts, XdpProgram } from "./facts.js";
 import * as parse from "./parse.js";
@@ -48,7 +49,7 @@ export function collectHost(tools: Tools): HostFacts {
     bpffs: parse.mountsOf(read("/proc/self/mounts"), "bpf"),
     uid: process.geteuid?.() ?? 0,
     capabilities: parse.capabilitiesOf(status),
-    memlock: parse.memlockOf(read("/proc/self/limits")),
+    memlock: memlockOf(read("/proc/self/limits")),
     jit: jit === "" ? null : Number(jit),
     cpus: readHostCpus(),
     missingTools: [...tools.missing],

@@ -81,13 +81,6 @@ export function mountsOf(text: string, type: string): string[] {
   return lines.filter(([, , is]) => is === type).map(([, where = ""]) => where);
 }
 
-/** /proc/self/limits */
-export function memlockOf(text: string): number | null {
-  const soft = /^Max locked memory +(\S+)/m.exec(text)?.[1];
-  if (soft === undefined) return null;
-  return soft === "unlimited" ? Infinity : Number(soft);
-}
-
 /** /proc/self/status */
 export function capabilitiesOf(text: string): bigint {
   return BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(text)?.[1] ?? "0"}`);

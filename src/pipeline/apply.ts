@@ -95,6 +95,11 @@ export class Applier {
     }
   }
 
+  /** Whether the bpffs is a mount of ours, which goes with the last gateway on it. */
+  get mounted(): boolean {
+    return this.bpffs !== null && this.bpffs.mounted !== "";
+  }
+
   private create(datapath: Datapath, choice: Choice): void {
     const { inside, outside, bpffs, workers, ...rest } = datapath;
     const { mode, insideAttach, outsideAttach } = choice;

@@ -44,7 +44,7 @@ const kinds = {
   BTF_MISSING: { exit: exit.failed, hint: "Use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as distributions ship." },
   CAPABILITY_MISSING: {
     exit: exit.failed,
-    hint: "Run it as root, or give it CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW, CAP_PERFMON and CAP_SYS_ADMIN.",
+    hint: "Run it as root, or give it CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW, CAP_PERFMON and CAP_IPC_LOCK.",
   },
   CAPTURE_INVALID: {
     exit: exit.usage,
@@ -62,7 +62,6 @@ const kinds = {
     exit: exit.unreachable,
     hint: "Start it with: vxpipe run --config FILE, or name its socket with --socket PATH.",
   },
-  HTTP_PORT_UNUSABLE: { exit: exit.failed, hint: "Free it or choose another address in control.listen." },
   INTERFACE_HELD: {
     exit: exit.failed,
     hint: "Stop the other one first; one gateway holds an inside interface at a time.",
@@ -76,7 +75,10 @@ const kinds = {
   MAP_FAILED: { exit: exit.failed, hint: "The kernel refused a BPF map; the detail is the kernel's own." },
   MTU_TOO_BIG: { exit: exit.failed, hint: "Lower the MTU of the inside interface to what its driver allows with XDP." },
   NATIVE_FAILED: { exit: exit.failed, hint: "The packet path refused; the detail is the kernel's own." },
-  NOT_FROM_HERE: { exit: exit.failed, hint: "Changes go through the daemon's Unix socket (control.socket)." },
+  NOT_FROM_HERE: {
+    exit: exit.failed,
+    hint: "Changes, and samples of dropped packets, go through the daemon's Unix socket (control.socket).",
+  },
   NOT_FOUND: {
     exit: exit.notFound,
     hint: "The routes are /metrics, /healthz, /readyz and /api/v1/ with stats, workers, sessions, nat, rules, allowlist, events.",

@@ -13,6 +13,8 @@ export const eventKinds = {
   drop_sample: ["debug", "A packet was dropped: why, its headers and first bytes. Only while somebody watches."],
   drops_suppressed: ["debug", "So many more were dropped for a reason than were shown."],
   fates_unreported: ["warn", "The kernel does not report what became of every redirected packet; said once."],
+  http_available: ["info", "`control.listen` could be had after all, and answers."],
+  http_unavailable: ["warn", "`control.listen` cannot be had; why. Packets flow, and it is tried again."],
   injection_unavailable: ["warn", "The worker cannot send many packets a system call, and sends them one by one."],
   interface_back: ["info", "An interface that was gone is back; packets flow again."],
   interface_renamed: ["warn", "An interface has another name now; packets go on, but the next start would miss it."],

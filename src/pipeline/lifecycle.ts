@@ -99,7 +99,7 @@ export class Lifecycle {
   private giveUp(): void {
     const { events } = this.around;
     try {
-      const kept = dropPrivileges(this.native);
+      const kept = dropPrivileges(this.native, this.runtime.applier.mounted);
       events.emit("privileges_dropped", `kept ${kept.join(", ")}`, { kept });
     } catch (error) {
       events.emit("privileges_kept", String(error));

@@ -1,12 +1,12 @@
 // What must be true of this host before anything is touched: one sentence each when it is not. Called by the daemon at
 // start, and src/doctor tells of the same beforehand; on the main thread. Only looks; the kernel itself has the last word.
-import { accessSync, constants, existsSync } from "node:fs";
+import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { release } from "node:os";
 import { systemReason, VxpipeError } from "./errors.js";
 import { makeDirectory } from "./make-directory.js";
 import type { Native } from "./native.js";
 import type { Plan } from "./plan.js";
-import { missingCapabilities } from "./privileges.js";
+import { lockedShortage, missingCapabilities } from "./privileges.js";
 
 export const kernelMin = [6, 1] as const;
 
@@ -24,6 +24,8 @@ export function preflight(plan: Plan, native: Native): void {
   checkKernel();
   const missing = missingCapabilities(native);
   if (missing.length > 0) throw new VxpipeError("CAPABILITY_MISSING", `this process lacks ${missing.join(", ")}`);
+  const shortage = lockedShortage(native, readFileSync("/proc/self/limits", "utf8"));
+  if (shortage !== null) throw new VxpipeError("CAPABILITY_MISSING", `this process lacks ${shortage}`);
   if (!existsSync("/sys/kernel/btf/vmlinux")) {
     throw new VxpipeError("BTF_MISSING", "the kernel does not describe its types: /sys/kernel/btf/vmlinux is missing");
   }

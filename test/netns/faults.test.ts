@@ -11,7 +11,7 @@ import { bedConfig, Daemon, DATAPATHS, writeConfig } from "../bed/daemon.js";
 import { generate, type Load, Sink } from "../bed/tools.js";
 import { agreed, receivedIs, ROOT_ONLY, settled } from "./ledger.js";
 import { traces } from "./remaining.js";
-import { Collector } from "./wire.js";
+import { Collector, PYTHON } from "./wire.js";
 
 const LOAD: Load = { destination: ADDRESS.beyond, ports: "9", sources: "10.0.0.1" };
 
@@ -211,6 +211,43 @@ describe("a gateway", ROOT_ONLY, () => {
       await forwards(daemon);
       await sink.stop();
       assert.deepEqual(await daemon.stop(), { code: 0, signal: null });
+    });
+  });
+
+  describe("whose HTTP port cannot be had", () => {
+    const reachable = async (): Promise<true | null> => {
+      const answer = await bed.exec("gateway", "curl", ["-sS", "http://127.0.0.1:9470/healthz"]).catch(() => "");
+      return answer.includes("alive") ? true : null;
+    };
+
+    test("says so once, forwards and obeys its socket all the same, and has the port when it is free", async () => {
+      const taken =
+        "import socket,sys; s=socket.create_server(('127.0.0.1',9470)); print('ready',flush=True); sys.stdin.read()";
+      const holder = bed.start("gateway", PYTHON, ["-c", taken]);
+      await holder.nextLine();
+      const sink = await Sink.start(bed);
+      const daemon = await Daemon.start(bed);
+      assert.match(
+        daemon.process.stderr,
+        /"event":"http_unavailable".*control\.listen 127\.0\.0\.1:9470: the address is in use; packets and the socket are not affected/,
+      );
+      await forwards(daemon);
+      await daemon.cli("allowlist", "add", "10.0.0.1", "--enforce");
+      await holder.stop();
+      await until("the port to answer", reachable);
+      assert.match(daemon.process.stderr, /"event":"http_available"/);
+      assert.equal(daemon.process.stderr.split("http_unavailable").length, 2);
+      await forwards(daemon);
+      await sink.stop();
+      assert.deepEqual(await daemon.stop(), { code: 0, signal: null }, daemon.process.stderr);
+      assert.equal(await reachable(), null);
+    });
+
+    test("because the host lacks the address starts, and ends while it still tries", async () => {
+      const control = { listen: "203.0.113.77:9470", socket: join(bed.directory, "vxpipe.sock") };
+      const daemon = await Daemon.start(bed, { control });
+      await said(daemon, /http_unavailable.*203\.0\.113\.77:9470: this host does not have that address;/);
+      assert.deepEqual(await daemon.stop(), { code: 0, signal: null }, daemon.process.stderr);
     });
   });
 

@@ -99,9 +99,19 @@ describe("the daemon", ROOT_ONLY, () => {
     assert.deepEqual(await daemon.stop(), { code: 0, signal: null }, daemon.process.stderr);
   });
 
-  for (const datapath of DATAPATHS) {
-    test(`of a user of its own runs with the documented capabilities alone, datapath ${datapath}`, async () => {
-      const state = join(bed.directory, `state-${datapath}`);
+  /** With sessions and the tunnels' way back; static rules are one way. */
+  async function translates(daemon: Daemon): Promise<void> {
+    await generate(bed, { ...LOAD, flows: 10 });
+    await receivedIs(daemon, 1000);
+    const { stats } = await agreed(daemon, sink);
+    assert.deepEqual([stats.inside.forwarded, dropsOf(stats)], [1000, {}]);
+  }
+
+  const translating = { datapath: "afxdp", nat: { source: { pools: [{ addresses: ["203.0.113.1"] }] } } } as const;
+  for (const settings of [...DATAPATHS.map((datapath) => ({ datapath })), translating]) {
+    const name = `${settings.datapath}${"nat" in settings ? "-nat" : ""}`;
+    test(`of a user of its own runs with the documented capabilities alone, datapath ${name}`, async () => {
+      const state = join(bed.directory, `state-${name}`);
       const pins = join(bed.bpffs, "own");
       for (const directory of [state, pins]) {
         mkdirSync(directory);
@@ -110,13 +120,13 @@ describe("the daemon", ROOT_ONLY, () => {
       chmodSync(bed.bpffs, 0o711);
       const socket = join(state, "vxpipe.sock");
       const overrides = {
-        datapath,
+        ...settings,
         control: { listen: "127.0.0.1:9470", socket },
         state: { directory: state, bpffs: pins },
       };
       writeConfig(bed, bedConfig(bed, overrides));
       const names = [...Object.keys(required), "CAP_IPC_LOCK"].map(
-        (name) => `+${name.slice("CAP_".length).toLowerCase()}`,
+        (capability) => `+${capability.slice("CAP_".length).toLowerCase()}`,
       );
       const capabilities = `-all,${names.join(",")}`;
       // The tree and Node may be where only root may look: they are mounted where this user may, for this process alone.
@@ -128,7 +138,7 @@ describe("the daemon", ROOT_ONLY, () => {
         `--ambient-caps=${capabilities} ./node tree/dist/src/cli/main.js run --config vxpipe.yaml`;
       const daemon = Daemon.adopt(bed, bed.start("gateway", "sh", ["-c", script]), overrides);
       await daemon.ready();
-      await works(daemon);
+      await ("nat" in settings ? translates(daemon) : works(daemon));
       assert.deepEqual(setsOf(daemon.process.pid), expected(REQUIRED | IPC_LOCK));
       const modes = filesBelow(state).map((path) => lstatSync(path).mode & 0o777);
       assert.deepEqual(modes.sort(), [0o600, 0o660], filesBelow(state).join(" "));

@@ -11,7 +11,6 @@ import { bedConfig, type Config, Daemon, writeConfig } from "../bed/daemon.js";
 import { generate, Sink, tool } from "../bed/tools.js";
 import { receivedIs, ROOT_ONLY, settled } from "./ledger.js";
 import { attachment, traces } from "./remaining.js";
-import { PYTHON } from "./wire.js";
 
 const COMMAND = join(ROOT, "bin/vxpipe");
 
@@ -68,12 +67,18 @@ const REFUSALS: Refusal[] = [
     code: 1,
     says: /^vxpipe: in0 and in0alias are the same interface\n/,
   },
-  ...["bpf", "net_admin", "net_raw", "perfmon", "sys_admin"].map((name) => ({
+  ...["bpf", "net_admin", "net_raw", "perfmon"].map((name) => ({
     what: `a missing capability, CAP_${name.toUpperCase()}`,
     wrapper: ["setpriv", `--bounding-set=-${name}`, `--inh-caps=-${name}`],
     code: 1,
     says: new RegExp(`^vxpipe: this process lacks CAP_${name.toUpperCase()}\n {2}Run it as root`),
   })),
+  {
+    what: "a missing capability, CAP_IPC_LOCK, where the limit of locked memory is too low",
+    wrapper: ["prlimit", "--memlock=8388608:8388608", "setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock"],
+    code: 1,
+    says: /^vxpipe: this process lacks CAP_IPC_LOCK, and may lock 8192 KiB of memory; packets take 16384 KiB at least\n {2}Run/,
+  },
   {
     what: "another XDP program on the inside interface",
     obstacle: (bed) => keeping(bed, "gateway", tool("vxbare"), ["--inside", "in0", "--pass"]),
@@ -124,22 +129,6 @@ const REFUSALS: Refusal[] = [
     },
     code: 1,
     says: /^vxpipe: attach to the inside interface.*\n {2}Lower the MTU of the inside interface to what its driver allows with XDP\.$/,
-  },
-  {
-    what: "an HTTP port that is taken",
-    obstacle: (bed) =>
-      keeping(bed, "gateway", PYTHON, [
-        "-c",
-        "import socket,sys; s=socket.create_server(('127.0.0.1',9470)); print('ready',flush=True); sys.stdin.read()",
-      ]),
-    code: 1,
-    says: /^vxpipe: control\.listen 127\.0\.0\.1:9470: the address is in use\n {2}Free it/,
-  },
-  {
-    what: "an HTTP address this host does not have",
-    config: (bed) => ({ control: { listen: "203.0.113.77:9470", socket: join(bed.directory, "vxpipe.sock") } }),
-    code: 1,
-    says: /^vxpipe: control\.listen 203\.0\.113\.77:9470: this host does not have that address\n/,
   },
   {
     what: "a state directory that cannot be made",

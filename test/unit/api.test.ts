@@ -4,6 +4,7 @@ import { test, type TestContext } from "node:test";
 import { fastify, type FastifyInstance, type InjectOptions } from "fastify";
 import { progressText } from "../../src/cli/progress.js";
 import { Imports } from "../../src/api/import-progress.js";
+import { portStreamsMax } from "../../src/api/follow.js";
 import { addRoutes } from "../../src/api/routes.js";
 import { vxCounters, vxSlot } from "../../src/pipeline/abi.gen.js";
 import { AllowlistLoader } from "../../src/pipeline/allowlist/load.js";
@@ -316,4 +317,36 @@ test("whatever is not for reading is refused where only reading is allowed", asy
     assert.deepEqual([status, code], [403, "NOT_FROM_HERE"], `${method} ${url}`);
   }
   assert.equal(gateway.calls.length, before);
+});
+
+test("where only reading is allowed there are events, and no samples of packets", async (t) => {
+  const { ask, runtime } = await running(t, "allowlist:\n", false);
+  const [status, body] = await ask({ url: "/api/v1/events" });
+  assert.equal(status, 200);
+  assert.ok(Array.isArray((body as { events: unknown[] }).events));
+  for (const query of [
+    "drops=true",
+    "events=true&drops=true",
+    "reason=not_allowed",
+    "events=true&reason=not_allowed",
+  ]) {
+    assert.deepEqual(codeOf(await ask({ url: `/api/v1/events?follow=true&${query}` })), [403, "NOT_FROM_HERE"], query);
+  }
+  assert.equal(runtime.watchers.size, 0);
+});
+
+test("a stream where only reading is allowed has events, and leaves room for the socket's", async (t) => {
+  const { runtime, server } = await running(t, "allowlist:\n", false);
+  const url = `${await server.listen({ host: "127.0.0.1", port: 0 })}/api/v1/events?follow=true`;
+  const streams = await Promise.all(Array.from({ length: portStreamsMax }, () => fetch(url)));
+  const refused = await fetch(url);
+  assert.deepEqual(codeOf([refused.status, await refused.json()]), [409, "TOO_MANY_WATCHERS"]);
+  runtime.watchers.add({ events: true, drops: true, reasons: null, rate: 1 }, () => undefined)();
+  runtime.events.emit("link_changed", "inside is down");
+  for (const { body } of streams) {
+    const reader = body?.getReader() ?? assert.fail();
+    const { value } = await reader.read();
+    assert.match(new TextDecoder().decode(value), /^\{[^\n]*"event":"link_changed"[^\n]*\}\n$/);
+    await reader.cancel();
+  }
 });

@@ -10,6 +10,7 @@ import { networkNamespace, readLastRun, writeLastRun } from "../../src/pipeline/
 import type { Native } from "../../src/pipeline/native.js";
 import { planOf, type Plan } from "../../src/pipeline/plan.js";
 import { checkKernel, preflight } from "../../src/pipeline/preflight.js";
+import { lockedShortage } from "../../src/pipeline/privileges.js";
 import { LiveLine } from "../../src/telemetry/live-line.js";
 import { simulate } from "./simulated-native.js";
 
@@ -92,4 +93,16 @@ test("a state file is never half written", () => {
     assert.equal((JSON.parse(readFileSync(path, "utf8")) as { pid: number }).pid, pid);
   }
   assert.equal(statSync(path).mode & 0o777, 0o600);
+});
+
+test("too little memory that may be locked is named with the capability that helps, and does not count with it", () => {
+  const { native } = simulate();
+  const without: Native = { ...native, hasCapability: (number: number) => number !== 14 };
+  const limits = (value: string): string =>
+    `Max locked memory         ${value}              ${value}            bytes\n`;
+  const says = "CAP_IPC_LOCK, and may lock 8192 KiB of memory; packets take 16384 KiB at least";
+  assert.equal(lockedShortage(without, limits("8388608")), says);
+  assert.equal(lockedShortage(without, limits("16777216")), null);
+  assert.equal(lockedShortage(without, limits("unlimited")), null);
+  assert.equal(lockedShortage(native, limits("8388608")), null);
 });

@@ -1,7 +1,7 @@
 // `vxpipe run`: the daemon in the foreground. Wires the pipeline to the process: signals, listeners, log, the live line and
 // the final statistics. Main thread; packets never come here.
 import { Imports } from "../../api/import-progress.js";
-import { listenPort, listenSocket } from "../../api/server.js";
+import { listenSocket, Port } from "../../api/server.js";
 import { EventLog } from "../../pipeline/events.js";
 import { exit, VxpipeError } from "../../pipeline/errors.js";
 import { Saver } from "../../pipeline/save.js";
@@ -35,12 +35,7 @@ export async function run(file: string, format: Format): Promise<number> {
       const saver = new Saver(file, loader);
       const served = { runtime, loader, imports: new Imports(), saver, reload: reloadNow, metrics, version: version() };
       const socket = await listenSocket(plan.control.socket, served);
-      try {
-        return [socket, await listenPort(plan.control.listen, served)];
-      } catch (error) {
-        await socket.close();
-        throw error;
-      }
+      return [socket, await Port.open(plan.control.listen, served)];
     },
   });
   const supervisor = new Supervisor(await loadNative(), events);
