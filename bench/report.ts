@@ -6,6 +6,7 @@ import { cpus, release } from "node:os";
 import type { Rung } from "./ladder.js";
 import type { EngineResult } from "./engine.js";
 import { type LatencySample, median, type Sample } from "./measure.js";
+import { ALONE, BESIDE_MANY, NAT_PEER, type NatSample } from "./source-nat.js";
 
 const PEER = "kernel-conntrack";
 const CEILING = "bare-redirect";
@@ -15,16 +16,16 @@ const CLOCK_TICKS = 100; // USER_HZ of every Linux that Node runs on
 export interface Row {
   name: string;
   load: string;
-  profile: "mirror";
+  profile: "mirror" | "source-nat";
   cores: number;
   mpps: { median: number; min: number; max: number; runs: number };
   peer: string;
   ratio: number;
   lossPercent: number;
-  /** Share of the bare redirect on one core, percent. */
-  ofBarePercent: number;
-  /** Round trip of a cache line between the two CPUs beside these runs. */
-  pingPongNs: { min: number; max: number };
+  /** Share of the bare redirect on one core, percent; null: it does something else. */
+  ofBarePercent: number | null;
+  /** Round trip of a cache line between the two CPUs beside these runs; null: not measured. */
+  pingPongNs: { min: number; max: number } | null;
   /** Largest share of a run in which the sending CPU, or the worker's, ran something else, percent: a quiet host has none. */
   disturbedPercent: number;
   /** System calls of the gateway's own threads for each packet that arrived; null: it has no such threads. */
@@ -51,6 +52,7 @@ export interface Measured {
   ladder: Rung[];
   idle: number | null;
   engine: EngineResult;
+  sourceNat: Map<string, Map<string, NatSample[]>>;
 }
 
 const round = (value: number, digits: number): number => Number(value.toFixed(digits));
@@ -65,6 +67,44 @@ export function cpuSecondsOf(pid: number): number {
   const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   return (Number(fields[11]) + Number(fields[12])) / CLOCK_TICKS;
+}
+
+function rangeOf(mpps: readonly number[]): Row["mpps"] {
+  return {
+    median: round(median(mpps), 3),
+    min: round(Math.min(...mpps), 3),
+    max: round(Math.max(...mpps), 3),
+    runs: mpps.length,
+  };
+}
+
+/** New sessions are packets too, each of a flow of its own. */
+function sourceNatRows(samples: Measured["sourceNat"]): Row[] {
+  const mppsOf = (name: string, load: string): number[] =>
+    (samples.get(name)?.get(load) ?? []).map((sample) => sample.mpps);
+  return [...samples].flatMap(([name, loads]) =>
+    [...loads].flatMap(([load, runs]): Row[] => {
+      if (runs.length === 0) return [];
+      const [peer, peerLoad] = load === BESIDE_MANY ? [name, ALONE] : [NAT_PEER, load];
+      const sent = runs.reduce((sum, sample) => sum + sample.sent, 0);
+      const delivered = runs.reduce((sum, sample) => sum + sample.delivered, 0);
+      const row: Row = {
+        name,
+        load,
+        profile: "source-nat",
+        cores: 2,
+        mpps: rangeOf(mppsOf(name, load)),
+        peer,
+        ratio: round(median(mppsOf(name, load)) / median(mppsOf(peer, peerLoad)), 2),
+        lossPercent: round((100 * (sent - delivered)) / sent, 3),
+        ofBarePercent: null,
+        pingPongNs: null,
+        disturbedPercent: round(100 * Math.max(...runs.map((sample) => sample.disturbed)), 1),
+        callsPerPacket: null,
+      };
+      return [row];
+    }),
+  );
 }
 
 export function summarize(measured: Measured): Results {
@@ -83,12 +123,7 @@ export function summarize(measured: Measured): Results {
       load,
       profile: "mirror",
       cores,
-      mpps: {
-        median: round(median(mpps), 3),
-        min: round(Math.min(...mpps), 3),
-        max: round(Math.max(...mpps), 3),
-        runs: samples.length,
-      },
+      mpps: rangeOf(mpps),
       peer: PEER,
       ratio: round(median(mpps) / medianOf(PEER, load, cores), 2),
       lossPercent: round((100 * (sent - delivered)) / sent, 3),
@@ -98,6 +133,7 @@ export function summarize(measured: Measured): Results {
       callsPerPacket: calls.length > 0 ? round(median(calls), 4) : null,
     };
   });
+  rows.push(...sourceNatRows(measured.sourceNat));
   const latency = [...measured.latency].map(([name, samples]) => ({
     name,
     kpps: measured.kpps,
@@ -140,9 +176,9 @@ function throughputTable(results: Results): string {
     row.mpps.median.toFixed(3),
     `${row.mpps.min.toFixed(3)}-${row.mpps.max.toFixed(3)}`,
     `${row.ratio.toFixed(2)}x`,
-    `${row.ofBarePercent.toFixed(0)} %`,
+    row.ofBarePercent === null ? "" : `${row.ofBarePercent.toFixed(0)} %`,
     `${row.lossPercent} %`,
-    `${row.pingPongNs.min}-${row.pingPongNs.max}`,
+    row.pingPongNs === null ? "" : `${row.pingPongNs.min}-${row.pingPongNs.max}`,
     `${row.disturbedPercent} %`,
     row.callsPerPacket?.toFixed(4) ?? "",
   ]);
@@ -152,7 +188,7 @@ function throughputTable(results: Results): string {
     "cores",
     "Mpps",
     "min-max",
-    `to ${PEER}`,
+    "to peer",
     "of bare",
     "loss",
     "ping-pong ns",

@@ -16,6 +16,7 @@ import { BareGateway, ClassicGateway, type Gateway, KernelGateway, PlainGateway,
 import { Ladder } from "./ladder.js";
 import { type LatencySample, type LoadShape, loadName, measureLatency, measureLoad, type Sample } from "./measure.js";
 import { cpuSecondsOf, describeHost, type Results, summarize, writeTables } from "./report.js";
+import { SourceNatBench } from "./source-nat.js";
 
 const SHAPES: LoadShape[] = [
   { innerBytes: 64, flows: 1 },
@@ -104,6 +105,7 @@ async function main(): Promise<void> {
   const gateways: Gateway[] = [...conntrack, ...stateless, forward[0], classic, bare, ...ours];
   const series = gateways.flatMap((gateway) => SHAPES.map((shape): Series => ({ gateway, shape, samples: [] })));
   const latency = new Map<string, LatencySample[]>();
+  const sourceNat = await SourceNatBench.make(product !== null);
   const engine = await measureEngine();
   const ladder = product ? await Ladder.make(product) : null;
   try {
@@ -114,6 +116,8 @@ async function main(): Promise<void> {
       await oneRound(gateways, series, seconds, round);
       await latencyRound([conntrack[0], plain, ...ours], latency, seconds);
       await ladder?.round(seconds);
+      // What takes ten minutes is run by nobody.
+      if (round % 2 === 0) await sourceNat.round(seconds);
     }
     const idle = product ? await idleCost(product) : null;
     const results: Results = summarize({
@@ -130,12 +134,14 @@ async function main(): Promise<void> {
       ladder: ladder?.result() ?? [],
       idle,
       engine,
+      sourceNat: sourceNat.samples,
     });
     writeFileSync(join(ROOT, "bench/results.json"), `${JSON.stringify(results, null, 2)}\n`);
     process.stdout.write(writeTables(results, join(ROOT, "docs/PERFORMANCE.md")));
   } finally {
     const beds = new Set([plain.bed, ...gateways.map((gateway) => gateway.bed), ...(ladder?.beds ?? [])]);
     for (const bed of beds) await bed.remove();
+    await sourceNat.remove();
   }
 }
 

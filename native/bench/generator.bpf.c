@@ -50,6 +50,11 @@ const volatile __u32 out_ifindex;
 const volatile __u32 netns_inum;
 
 struct vx_traffic traffic;
+/* --answers: heads of the packets to send, one a flow, instead of stamped ones. */
+const volatile __u32 answers;
+struct {
+	__u64 words[VX_TURNED_BYTES / 8];
+} turned[VX_TURNED_MAX];
 __u32 sources_be[VX_SOURCES_MAX];
 __u32 denied_sources_be[VX_SOURCES_MAX];
 struct vx_walk walk;
@@ -66,6 +71,15 @@ int generate(struct xdp_md *ctx)
 
 	if (ctx->ingress_ifindex != LOOPBACK_IFINDEX)
 		return XDP_PASS;
+	if (answers) {
+		if (frame + VX_TURNED_BYTES > (__u8 *)(long)ctx->data_end)
+			return XDP_ABORTED;
+#pragma unroll
+		for (int i = 0; i < VX_TURNED_BYTES / 8; i++)
+			((__u64 *)frame)[i] = turned[walk.flow & (VX_TURNED_MAX - 1)].words[i];
+		vx_walk_on(&walk, &traffic);
+		return bpf_redirect_map(&outlet, 0, 0);
+	}
 	if (frame + VX_HEAD_BYTES > (__u8 *)(long)ctx->data_end)
 		return XDP_ABORTED;
 

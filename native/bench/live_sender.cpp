@@ -39,6 +39,7 @@ generator *load(const Interface &interface, const PacketPlan &plan)
 	if (stat("/proc/self/ns/net", &netns) < 0)
 		fail("/proc/self/ns/net", errno);
 	skeleton->rodata->out_ifindex = interface.ifindex;
+	skeleton->rodata->answers = !plan.turned.empty();
 	skeleton->rodata->netns_inum = static_cast<uint32_t>(netns.st_ino);
 	if (int err = generator__load(skeleton))
 		fail("loading the generator's program", -err);
@@ -47,6 +48,9 @@ generator *load(const Interface &interface, const PacketPlan &plan)
 		fail("device map", errno);
 	fill_traffic(plan, skeleton->bss->traffic);
 	std::copy(plan.sources_be.begin(), plan.sources_be.end(), skeleton->bss->sources_be);
+	static_assert(sizeof(skeleton->bss->turned[0]) == sizeof(Turned));
+	if (!plan.turned.empty())
+		memcpy(skeleton->bss->turned, plan.turned.data(), plan.turned.size() * sizeof(Turned));
 	std::copy(plan.denied_sources_be.begin(), plan.denied_sources_be.end(), skeleton->bss->denied_sources_be);
 	return skeleton;
 }
@@ -72,7 +76,7 @@ public:
 	Run(generator *skeleton, const PacketPlan &plan, const Limits &limits, uint64_t first)
 	    : skeleton_(skeleton), limits_(limits), first_(first)
 	{
-		frame_.resize(frame_bytes(plan.inner_bytes), 0);
+		frame_.resize(plan.frame_bytes, 0);
 	}
 
 	double go()

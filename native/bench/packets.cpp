@@ -5,7 +5,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <fstream>
+#include <iterator>
 #include <numeric>
+#include <set>
 
 namespace vx::bench {
 
@@ -140,6 +143,38 @@ void fill_template(const PacketPlan &plan, uint32_t class_of, vx_template &into)
 }
 
 } // namespace
+
+void read_answers(const std::string &file, PacketPlan &plan)
+{
+	std::ifstream in(file, std::ios::binary);
+	std::string bytes((std::istreambuf_iterator<char>(in)), {});
+	std::set<std::string> seen;
+	for (size_t at = 24; at + 16 <= bytes.size();) {
+		uint32_t length;
+		memcpy(&length, bytes.data() + at + 8, 4);
+		at += 16;
+		if (at + length > bytes.size())
+			break;
+		uint8_t *frame = reinterpret_cast<uint8_t *>(&bytes[at]);
+		at += length;
+		bool ours = length >= VX_TURNED_BYTES && frame[12] == 8 && frame[13] == 0 && frame[14] == 0x45 &&
+			    frame[23] == IPPROTO_UDP;
+		if (!ours || !seen.emplace(reinterpret_cast<char *>(frame) + 26, 12).second)
+			continue;
+		if (plan.frame_bytes != 0 && plan.frame_bytes != length)
+			usage_error("--answers: packets of different lengths in " + file);
+		plan.frame_bytes = length;
+		std::swap_ranges(frame, frame + 6, frame + 6);
+		std::swap_ranges(frame + 26, frame + 30, frame + 30);
+		std::swap_ranges(frame + 34, frame + 36, frame + 36);
+		Turned turned;
+		memcpy(turned.bytes, frame, sizeof(turned.bytes));
+		plan.turned.push_back(turned);
+	}
+	if (plan.turned.empty() || plan.turned.size() > VX_TURNED_MAX)
+		usage_error("--answers: 1 to " + std::to_string(VX_TURNED_MAX) + " UDP packets of IPv4, not as in " + file);
+	plan.flows = static_cast<uint32_t>(plan.turned.size());
+}
 
 const char *class_name(uint32_t class_of)
 {

@@ -1,5 +1,5 @@
 // What vxgen sends, as a pure value: from a description to the templates and the walk that the eBPF program
-// (or the paced sender) follows. No system calls. Called by vxgen before it starts and by its tests.
+// (or the paced sender) follows. No system calls but for reading a capture. Called by vxgen before it starts and by its tests.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +13,10 @@ namespace vx::bench {
 
 struct Mix {
 	uint32_t weight[VX_CLASS_COUNT];
+};
+
+struct Turned {
+	uint8_t bytes[VX_TURNED_BYTES];
 };
 
 struct PacketPlan {
@@ -35,8 +39,13 @@ struct PacketPlan {
 	bool dont_fragment;
 	bool checksum;
 	Mix mix;
+	std::vector<Turned> turned; // when not empty: these, in turn, instead of tunnelled packets
+	uint32_t frame_bytes;
 };
 
+// Packets of a capture as their receiver would answer them: addresses and ports change places, and no checksum by that.
+// Each once, all of one length.
+void read_answers(const std::string &file, PacketPlan &plan);
 const char *class_name(uint32_t class_of);
 Mix parse_mix(const std::string &text);
 // The whole frame's length for an inner IP packet of so many bytes.

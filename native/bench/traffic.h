@@ -32,6 +32,8 @@ enum vx_class {
 #define VX_OUTER_BYTES 50      /* Ethernet + IPv4 + UDP + VXLAN */
 #define VX_INNER_BYTES_MIN 64  /* inner IP packet, headers included: the payload's fields fit behind IPv6 too */
 #define VX_FLOWS_MAX 1000000
+#define VX_TURNED_BYTES 72     /* of a packet turned round: its headers and the payload's fields; the rest are zeros */
+#define VX_TURNED_MAX 65536
 #define VX_SOURCES_MAX 65536
 #define VX_PORTS_MAX 64
 #define VX_SCHEDULE_MAX 1024

@@ -43,6 +43,7 @@ const std::vector<OptionSpec> kOptions = {
 	{"rate", "PPS", "packets a second; 0: as fast as it goes (0; --latency 100000)"},
 	{"first-sequence", "N", "sequence number of the first packet (1)"},
 	{"cpu", "N", "CPU to run on"},
+	{"answers", "FILE", "send what answers the UDP packets of this capture, in turn, instead of VXLAN"},
 	{"latency", nullptr, "single stamped packets by AF_PACKET instead of live frames"},
 };
 
@@ -78,7 +79,12 @@ PacketPlan read_plan(const Options &options, const Interface &interface)
 	plan.dont_fragment = options.has("dont-fragment");
 	plan.checksum = !options.has("no-checksum") && !options.has("latency");
 	plan.mix = parse_mix(options.text("mix", "rule=1"));
-	if ((plan.flows - 1) / plan.sources_be.size() >= VX_SPORTS)
+	plan.frame_bytes = 0;
+	if (options.has("answers"))
+		read_answers(options.text("answers", ""), plan);
+	else
+		plan.frame_bytes = frame_bytes(plan.inner_bytes);
+	if (plan.turned.empty() && (plan.flows - 1) / plan.sources_be.size() >= VX_SPORTS)
 		usage_error("more flows than sources x source ports: give more --sources");
 	return plan;
 }
@@ -101,7 +107,7 @@ void print_report(const Report &report, const PacketPlan &plan)
 	       static_cast<unsigned long long>(report.sent), static_cast<unsigned long long>(report.generated),
 	       static_cast<unsigned long long>(report.generated - report.sent), report.seconds, report.waited,
 	       report.seconds > 0 ? static_cast<double>(report.sent) / report.seconds : 0.0, plan.inner_bytes,
-	       frame_bytes(plan.inner_bytes), plan.flows);
+	       plan.frame_bytes, plan.flows);
 	for (uint32_t i = 0; i < VX_CLASS_COUNT; i++)
 		printf("%s\"%s\":%llu", i ? "," : "", class_name(i),
 		       static_cast<unsigned long long>(report.classes[i]));

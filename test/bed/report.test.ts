@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
 import { difference, median, nsPerPacket, quantile, type Sample } from "../../bench/measure.js";
-import { costOf, type Measured, replaceSections, summarize, table } from "../../bench/report.js";
+import { costOf, type Measured, replaceSections, type Row, summarize, table } from "../../bench/report.js";
 
 const sample = (mpps: number, sent = 100, delivered = 100, callsPerPacket: number | null = null): Sample => ({
   mpps,
@@ -42,13 +42,33 @@ const MEASURED: Measured = {
     sessions: 1_000_000,
     readySeconds: 2,
   },
+  sourceNat: new Map([
+    [
+      "kernel-snat",
+      new Map([
+        ["64B-10000flows-out", [{ mpps: 0.5, sent: 100, delivered: 100, disturbed: 0 }]],
+        ["64B-10000flows-in", [{ mpps: 0.5, sent: 100, delivered: 100, disturbed: 0 }]],
+        ["64B-10000flows-out-of-1000000", []],
+      ]),
+    ],
+    [
+      "afxdp-snat",
+      new Map([
+        ["64B-10000flows-out", [{ mpps: 2.5, sent: 100, delivered: 100, disturbed: 0 }]],
+        ["64B-10000flows-in", [{ mpps: 2, sent: 100, delivered: 80, disturbed: 0.01 }]],
+        ["64B-10000flows-out-of-1000000", [{ mpps: 2.25, sent: 100, delivered: 100, disturbed: 0 }]],
+      ]),
+    ],
+  ]),
 };
+
+/** What a mirror's gateways did. */
+const mirrored = (): Row[] => summarize(MEASURED).rows.filter(({ profile }) => profile === "mirror");
 
 describe("the bench's report", () => {
   test("compares each row with the conntrack peer on as many cores", () => {
-    const rows = summarize(MEASURED).rows;
     assert.deepEqual(
-      rows.map((row) => [row.name, row.cores, row.mpps.median, row.ratio, row.ofBarePercent]),
+      mirrored().map((row) => [row.name, row.cores, row.mpps.median, row.ratio, row.ofBarePercent]),
       [
         ["kernel-conntrack", 1, 0.4, 1, 8],
         ["kernel-conntrack", 2, 0.8, 1, 16],
@@ -59,8 +79,22 @@ describe("the bench's report", () => {
     );
   });
 
+  test("compares source NAT with the kernel's in the same direction, and many sessions with few", () => {
+    const rows = summarize(MEASURED).rows.filter(({ profile }) => profile === "source-nat");
+    assert.deepEqual(
+      rows.map((row) => [row.name, row.load, row.peer, row.ratio, row.lossPercent, row.disturbedPercent]),
+      [
+        ["kernel-snat", "64B-10000flows-out", "kernel-snat", 1, 0, 0],
+        ["kernel-snat", "64B-10000flows-in", "kernel-snat", 1, 0, 0],
+        ["afxdp-snat", "64B-10000flows-out", "kernel-snat", 5, 0, 0],
+        ["afxdp-snat", "64B-10000flows-in", "kernel-snat", 4, 20, 1],
+        ["afxdp-snat", "64B-10000flows-out-of-1000000", "afxdp-snat", 0.9, 0, 0],
+      ],
+    );
+  });
+
   test("gives the system calls for a packet where there are threads of the gateway's own, and only there", () => {
-    const calls = summarize(MEASURED).rows.map((row) => [row.name, row.callsPerPacket]);
+    const calls = mirrored().map((row) => [row.name, row.callsPerPacket]);
     assert.deepEqual(calls.slice(-2), [
       ["xdp", null],
       ["afxdp", 0.004],

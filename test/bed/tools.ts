@@ -2,7 +2,7 @@
 // Called by the namespace tests, the bench and the demo, on Node's main thread.
 import { join } from "node:path";
 
-import { MAC, type Bed } from "./bed.js";
+import { MAC, type Bed, type Place } from "./bed.js";
 import { type Background, ROOT, run } from "./command.js";
 
 const TOOLS = join(ROOT, "build/native/bench");
@@ -43,6 +43,7 @@ export interface Load {
   firstSequence?: number;
   cpu?: number;
   latency?: boolean;
+  answers?: string;
 }
 
 export interface Sent {
@@ -78,11 +79,11 @@ function toArguments(options: object): string[] {
   return args;
 }
 
-/** Sends a load from the source and waits for its end. What it returns really left. */
-export async function generate(bed: Bed, load: Load): Promise<Sent> {
+/** Sends a load, from the source if nothing else is said, and waits for its end. What it returns really left. */
+export async function generate(bed: Bed, load: Load, place: Place = "source"): Promise<Sent> {
   const args = toArguments({ interface: "src0", dstMac: MAC.inside, ...load });
   const timeoutMs = ((load.duration ?? 1) + 60) * 1000;
-  return JSON.parse(await bed.exec("source", tool("vxgen"), args, { timeoutMs })) as Sent;
+  return JSON.parse(await bed.exec(place, tool("vxgen"), args, { timeoutMs })) as Sent;
 }
 
 /** Starts a load; `ended` resolves with its report. */
@@ -130,12 +131,12 @@ export interface SinkOptions {
   flows?: number;
 }
 
-/** The far end: vxsink on the target's interface. */
+/** The far end: vxsink, on the target's interface if nothing else is said. */
 export class Sink {
   private constructor(readonly process: Background) {}
 
-  static async start(bed: Bed, options: SinkOptions = {}): Promise<Sink> {
-    const sink = new Sink(bed.start("target", tool("vxsink"), toArguments({ interface: "dst0", ...options })));
+  static async start(bed: Bed, options: SinkOptions = {}, place: Place = "target"): Promise<Sink> {
+    const sink = new Sink(bed.start(place, tool("vxsink"), toArguments({ interface: "dst0", ...options })));
     await sink.process.nextLine();
     return sink;
   }
@@ -175,6 +176,13 @@ export class Bare {
     if (exit.code !== 0) throw new Error(`vxbare: exit ${exit.code}: ${this.process.stderr.trim()}`);
     return (JSON.parse(this.process.lines.at(-1) ?? "") as { packets: number }).packets;
   }
+}
+
+/** A program that lets everything pass, with which a veth takes frames that were sent by XDP. */
+export async function startPass(bed: Bed, place: Place, name: string): Promise<Background> {
+  const pass = bed.start(place, tool("vxbare"), ["--inside", name, "--pass"]);
+  await pass.nextLine();
+  return pass;
 }
 
 /** Round trip of a cache line between two CPUs, nanoseconds. */
