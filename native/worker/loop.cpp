@@ -330,6 +330,7 @@ void Loop::wait(int timeout_ms)
 	// Set before the rings are looked at once more: who reserves a record after that sees it, and poll(2) itself knows
 	// only of records that asked for a wake-up.
 	__atomic_store_n(&shared_.config.control->worker_sleeps[number_], timeout_ms != 0, __ATOMIC_SEQ_CST);
+	std::atomic_thread_fence(std::memory_order_seq_cst);  // on its own the store may be overtaken by what is loaded next
 	if (records_->pending() || (translator_ && translator_->pending()))
 		timeout_ms = 0;
 	poll(polled_.data(), polled_.size(), timeout_ms);

@@ -44,6 +44,15 @@ Translator::Translator(Nat &nat, Shared &shared, uint32_t number, Frames &frames
 	const nat::Config &config = nat.plan().engine;
 	packets_.reserve(kBatch + config.fragments_waiting);
 	verdicts_.reserve(packets_.capacity());
+	follow_links();  // before the first tick too
+}
+
+void Translator::follow_links()
+{
+	const Face inside = shared_.links.face(VX_INSIDE), outside = shared_.links.face(VX_OUTSIDE);
+	memcpy(host_.mac, inside.mac, sizeof host_.mac);
+	engine_.set_mtu(nat::Side::inside, inside.mtu - encapsulation_mtu_bytes(host_));
+	engine_.set_mtu(nat::Side::outside, outside.mtu);
 }
 
 void Translator::append(Frame frame, nat::Stage stage)
@@ -316,10 +325,7 @@ bool Translator::tick(uint64_t now_ns)
 {
 	if (now_ns < next_tick_ns_)
 		return false;
-	const Face inside = shared_.links.face(VX_INSIDE), outside = shared_.links.face(VX_OUTSIDE);
-	memcpy(host_.mac, inside.mac, sizeof host_.mac);
-	engine_.set_mtu(nat::Side::inside, inside.mtu - encapsulation_mtu_bytes(host_));
-	engine_.set_mtu(nat::Side::outside, outside.mtu);
+	follow_links();
 	const bool more = !engine_.tick(now_ns, kTickBudget);
 	let_go();
 	send_replies(now_ns);

@@ -64,6 +64,8 @@ private:
 	vx_translate &header_of(Frame frame) { return *reinterpret_cast<vx_translate *>(frames_.at(frame.address)); }
 	uint8_t *ip_of(Frame frame) { return frames_.at(frame.address) + sizeof(vx_translate); }
 
+	// The interfaces' MAC addresses and MTUs as they are now.
+	void follow_links();
 	void append(Frame frame, nat::Stage stage);
 	void add(Frame frame, nat::Stage stage, uint64_t now_ns);
 	void process(uint64_t now_ns);
