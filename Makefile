@@ -1,7 +1,7 @@
 # vxpipe: everything from a fresh clone. `make help` lists the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := build
-.PHONY: help build abi test test-native test-unit test-netns sim lint format demo bench clean
+.PHONY: help build abi test test-native test-unit test-netns soak sim lint format demo bench clean
 
 NATIVE := build/native
 CLANG := -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++
@@ -35,6 +35,9 @@ test-unit: build ## TypeScript
 
 test-netns: build ## real packets through network namespaces (root)
 	scripts/test-netns
+
+soak: build ## full load amid reloads, edits and flapping links, SOAK_SECONDS of it (ten minutes; root); VX_SEED repeats
+	SOAK_SECONDS=$${SOAK_SECONDS:-600} node --test dist/test/netns/soak.test.js
 
 lint: build ## linters, formatting, generated files up to date
 	npx oxlint --quiet

@@ -10,22 +10,12 @@ import { sleep } from "../bed/command.js";
 import { type Config, Daemon, DATAPATHS } from "../bed/daemon.js";
 import { generate, Sink } from "../bed/tools.js";
 import { agreed, assertNothingWrong, dropsOf, receivedIs, ROOT_ONLY } from "./ledger.js";
+import { randomOf } from "./random.js";
 import { traces } from "./remaining.js";
 
 const SEED = Number(process.env["VX_SEED"] ?? 4711);
 /** What differs between datapaths is the worker, which is there in the last phases. */
 const RUNS = { xdp: 6, afxdp: 2, ringbuf: 2 };
-
-/** Mulberry32: the same delays for the same seed. */
-function randomOf(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 for (const datapath of DATAPATHS) {
   describe(`a daemon of ${datapath} that is killed`, ROOT_ONLY, () => {
