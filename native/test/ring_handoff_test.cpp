@@ -57,6 +57,7 @@ TEST(Handoff, AFullRingRefusesAndCountsWhatItRefused)
 	while (handoffs.between(1, 0).push(packet(taken)))
 		taken++;
 	EXPECT_EQ(handoffs.size(), taken);
+	EXPECT_GE(taken, uint32_t{VX_INJECTION_MAX}) << "what a turn of a worker brings, while the other wakes up";
 	EXPECT_FALSE(handoffs.between(1, 0).push(packet(taken)));
 	EXPECT_EQ(counts_of(handoffs, 1, 0).dropped, 2u);
 	HandedOver got;

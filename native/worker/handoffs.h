@@ -106,7 +106,7 @@ public:
 	}
 
 private:
-	static constexpr uint32_t kRoom = 256;
+	static constexpr uint32_t kRoom = 1024;  // what a turn of the writer's may bring while the reader wakes up
 
 	const uint32_t workers_;
 	std::vector<std::unique_ptr<Handoff>> pairs_;

@@ -355,7 +355,9 @@ void Loop::run()
 		slot_.heartbeat++;
 		bool more = receive_turn();
 		if (translator_) {
+			const uint64_t taken_over = slot_.nat.taken_over;
 			more |= translator_->settle(now_ns_);
+			worked_ |= slot_.nat.taken_over != taken_over;
 			more |= translator_->tick(now_ns_);
 		}
 		if (exceptions_)

@@ -1,6 +1,7 @@
 // See translator.h. Runs on the worker's thread.
 #include "translator.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "../core/ip.h"
@@ -89,6 +90,7 @@ void Translator::process(uint64_t now_ns)
 		act(packets_[i], verdicts_[i], frame_of(packets_[i].cookie), now_ns);
 	packets_.clear();
 	let_go();
+	wake_others();  // not only when the turn ends: a ring has less room than many turns bring
 }
 
 // Fragments whose first one has come are translated next; those nobody waits for any more are dropped.
@@ -273,9 +275,11 @@ void Translator::answer_arp(Frame frame)
 bool Translator::take_over(uint64_t now_ns)
 {
 	bool more = false;
+	// From all of them together as much as this worker receives in a turn: with less, rings fill up however fast it is.
+	const uint32_t most = std::max(VX_INJECTION_MAX / nat_.handoffs().workers(), kBatch);
 	for (uint32_t from = 0; from < nat_.handoffs().workers(); from++) {
 		HandedOver packet;
-		uint32_t left = from == number_ ? 0 : kBatch;
+		uint32_t left = from == number_ ? 0 : most;
 		for (; left && nat_.handoffs().between(from, number_).pop(packet); left--) {
 			taken_over_++;
 			if (packet.what == HandedOver::route)
