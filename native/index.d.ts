@@ -266,6 +266,7 @@ export interface ReplayPlan extends Pick<
   | "clearDontFragment"
   | "forwardIpv6"
   | "decrementTtl"
+  | "sourceNat"
 > {
   /** null: all allowed. */
   allowlist: CompiledAllowlist | null;
@@ -280,7 +281,14 @@ export interface Replayed {
   seconds: number;
 }
 
-/** Runs the capture `input` through the packet path, with packet time as the clock, and writes what leaves outside to
- * `output`; where that is a file it grows as `temporary` until it is complete. One at a time; needs no privilege.
- * Codes: CAPTURE_INVALID, CAPTURE_UNREADABLE, OUTPUT_UNWRITABLE. */
-export function replay(plan: ReplayPlan, input: string, output: string, temporary: string): Promise<Replayed>;
+/** An interface's captures; "": none. */
+export interface ReplayFiles {
+  arriving: string;
+  leaving: string;
+  /** What `leaving` grows as until it is complete, where that is a file. */
+  temporary: string;
+}
+
+/** Runs captures through the packet path, with packet time as the clock, and writes what leaves. One at a time; needs no
+ * privilege. Codes: CAPTURE_INVALID, CAPTURE_UNREADABLE, OUTPUT_UNWRITABLE, WORKER_FAILED (no memory for source NAT). */
+export function replay(plan: ReplayPlan, inside: ReplayFiles, outside: ReplayFiles): Promise<Replayed>;

@@ -7,6 +7,7 @@
 #include "../replay/capture_file.h"
 #include "../replay/replay.h"
 #include "marshal.h"
+#include "source_nat.h"
 
 namespace vx {
 namespace {
@@ -34,6 +35,8 @@ ReplayPlan to_replay_plan(const Napi::Object &plan)
 	datapath.clear_dont_fragment = flag("clearDontFragment");
 	datapath.forward_ipv6 = flag("forwardIpv6");
 	datapath.decrement_ttl = flag("decrementTtl");
+	if (plan.Get("sourceNat").IsObject())
+		datapath.source_nat = to_source_nat(plan.Get("sourceNat").As<Napi::Object>());
 	if (plan.Get("allowlist").IsObject()) {
 		auto list = plan.Get("allowlist").As<Napi::Object>();
 		out.allowlist = {bytes_of(list.Get("exact4")), bytes_of(list.Get("exact6")),
@@ -43,11 +46,17 @@ ReplayPlan to_replay_plan(const Napi::Object &plan)
 	return out;
 }
 
+// Captures to read and to write, by the interface they are of; an empty name: none. What is written grows under the
+// temporary name.
+struct ReplayFiles {
+	std::string arriving[VX_DIRECTIONS], leaving[VX_DIRECTIONS], temporary[VX_DIRECTIONS];
+};
+
 class ReplayJob : public Napi::AsyncWorker {
 public:
-	ReplayJob(Napi::Env env, ReplayPlan plan, std::string input, std::string output, std::string temporary)
+	ReplayJob(Napi::Env env, ReplayPlan plan, ReplayFiles files)
 		: Napi::AsyncWorker(env), deferred_(Napi::Promise::Deferred::New(env)), plan_(std::move(plan)),
-		  input_(std::move(input)), output_(std::move(output)), temporary_(std::move(temporary))
+		  files_(std::move(files))
 	{
 	}
 	Napi::Promise start()
@@ -76,9 +85,17 @@ protected:
 	}
 
 private:
+	struct Arriving {
+		std::unique_ptr<FileSource> source;
+		std::unique_ptr<CaptureReader> reader;
+		CapturedPacket packet;
+		bool more = false;  // there is a packet
+	};
 	Napi::Promise::Deferred deferred_;
 	ReplayPlan plan_;
-	std::string input_, output_, temporary_;
+	const ReplayFiles files_;
+	Arriving arriving_[VX_DIRECTIONS];
+	std::unique_ptr<CaptureWriter> leaving_[VX_DIRECTIONS];
 	std::optional<Error> error_;
 	std::vector<uint8_t> counters_;
 	uint64_t first_ns_ = 0, last_ns_ = 0;
@@ -92,35 +109,101 @@ private:
 		return error;
 	}
 
-	Result<void> replay()
+	Result<void> open(vx_direction from)
 	{
-		auto source = FileSource::open(input_);
+		const std::string &file = files_.arriving[from];
+		if (file.empty())
+			return {};
+		auto source = FileSource::open(file);
 		if (!source)
-			return about(input_, source.error());
+			return about(file, source.error());
 		auto reader = CaptureReader::open(**source);
 		if (!reader)
-			return about(input_, reader.error());
-		auto writer = CaptureWriter::create(output_, temporary_);
+			return about(file, reader.error());
+		arriving_[from].source = std::move(*source);
+		arriving_[from].reader = std::move(*reader);
+		return {};
+	}
+
+	Result<void> create(vx_direction to)
+	{
+		if (files_.leaving[to].empty())
+			return {};
+		auto writer = CaptureWriter::create(files_.leaving[to], files_.temporary[to]);
 		if (!writer)
-			return about(output_, writer.error());
-		CapturedPacket packet{};
-		Replay pipeline(plan_, [&](std::span<const uint8_t> frame) {
-			(*writer)->write(packet.time_ns, frame, (*reader)->fine_time());
+			return about(files_.leaving[to], writer.error());
+		leaving_[to] = std::move(*writer);
+		return {};
+	}
+
+	Result<void> read_next(vx_direction from)
+	{
+		Arriving &arriving = arriving_[from];
+		if (!arriving.reader)
+			return {};
+		auto more = arriving.reader->next(arriving.packet);
+		if (!more)
+			return about(files_.arriving[from], more.error());
+		arriving.more = *more;
+		return {};
+	}
+
+	// The capture whose packet is next: of two at one time, what arrives inside.
+	std::optional<vx_direction> next() const
+	{
+		const Arriving &inside = arriving_[VX_INSIDE], &outside = arriving_[VX_OUTSIDE];
+		if (!inside.more && !outside.more)
+			return std::nullopt;
+		if (!outside.more || (inside.more && inside.packet.time_ns <= outside.packet.time_ns))
+			return VX_INSIDE;
+		return VX_OUTSIDE;
+	}
+
+	bool fine_time() const
+	{
+		return std::any_of(std::begin(arriving_), std::end(arriving_),
+				   [](const Arriving &one) { return one.reader && one.reader->fine_time(); });
+	}
+
+	Result<void> replay()
+	{
+		for (const vx_direction from : {VX_INSIDE, VX_OUTSIDE})
+			if (auto done = open(from); !done)
+				return done;
+		for (const vx_direction to : {VX_OUTSIDE, VX_INSIDE})
+			if (auto done = create(to); !done)
+				return done;
+		auto pipeline = Replay::open(plan_, [this](vx_direction to, uint64_t time_ns, std::span<const uint8_t> frame) {
+			if (leaving_[to])
+				leaving_[to]->write(time_ns, frame, fine_time());
 		});
-		for (bool first = true;; first = false) {
-			auto more = (*reader)->next(packet);
-			if (!more)
-				return about(input_, more.error());
-			if (!*more)
-				break;
+		if (!pipeline)
+			return pipeline.error();
+		if (auto done = run(**pipeline); !done)
+			return done;
+		for (const vx_direction to : {VX_OUTSIDE, VX_INSIDE})
+			if (leaving_[to])
+				if (auto written = leaving_[to]->finish(); !written)
+					return about(files_.leaving[to], written.error());
+		counters_.assign((*pipeline)->counters().begin(), (*pipeline)->counters().end());
+		return {};
+	}
+
+	Result<void> run(Replay &pipeline)
+	{
+		for (const vx_direction from : {VX_INSIDE, VX_OUTSIDE})
+			if (auto done = read_next(from); !done)
+				return done;
+		bool first = true;
+		for (std::optional<vx_direction> from; (from = next()); first = false) {
+			const CapturedPacket &packet = arriving_[*from].packet;
 			first_ns_ = first ? packet.time_ns : first_ns_;
 			last_ns_ = std::max({last_ns_, first_ns_, packet.time_ns});
-			pipeline.receive(packet.time_ns, packet.bytes);
+			pipeline.receive(*from, packet.time_ns, packet.bytes);
+			if (auto done = read_next(*from); !done)
+				return done;
 		}
 		pipeline.finish();
-		if (auto written = (*writer)->finish(); !written)
-			return about(output_, written.error());
-		counters_.assign(pipeline.counters().begin(), pipeline.counters().end());
 		return {};
 	}
 };
@@ -135,8 +218,18 @@ Napi::Value replay_function(const Napi::CallbackInfo &info)
 		return env.Undefined();
 	}
 	auto plan = to_replay_plan(info[0].As<Napi::Object>());
-	auto file = [&](size_t argument) { return info[argument].ToString().Utf8Value(); };
-	return (new ReplayJob(env, std::move(plan), file(1), file(2), file(3)))->start();
+	ReplayFiles files;
+	const auto take = [&](size_t argument, const char *key, std::string &into) {
+		if (info[argument].IsObject())
+			into = info[argument].As<Napi::Object>().Get(key).ToString().Utf8Value();
+	};
+	for (const vx_direction direction : {VX_INSIDE, VX_OUTSIDE}) {
+		const size_t at = direction == VX_INSIDE ? 1 : 2;
+		take(at, "arriving", files.arriving[direction]);
+		take(at, "leaving", files.leaving[direction]);
+		take(at, "temporary", files.temporary[direction]);
+	}
+	return (new ReplayJob(env, std::move(plan), std::move(files)))->start();
 }
 
 }  // namespace vx

@@ -15,6 +15,12 @@ struct Frame {
 	Ledger ledger = Ledger::inside;
 };
 
+// What frames that leave by an interface have to fit.
+struct Face {
+	uint8_t mac[6];
+	uint32_t mtu;
+};
+
 inline constexpr uint32_t kEthernetBytes = 14;
 inline constexpr uint32_t kEtherTypeAt = 12;
 

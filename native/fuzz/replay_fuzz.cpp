@@ -1,6 +1,6 @@
 // Any bytes as a capture (the first one chooses the configuration), replayed: it ends, with an error or without; the ledger
-// balances to the packet; and what leaves is as many whole IP packets as the counters say, none above the MTU. So the whole
-// inside program runs here too, on the host. libFuzzer's thread; scripts/test-native runs it for a bounded time.
+// balances to the packet; and what leaves is as many whole packets as the counters say, none above the MTU. So both
+// programs run here too, on the host. With source NAT frames arrive outside that are addressed to the outside interface. libFuzzer's thread; scripts/test-native runs it for a bounded time.
 #include <arpa/inet.h>
 #include <netinet/in.h>
 
@@ -38,6 +38,36 @@ private:
 	size_t left_;
 };
 
+// Small and short-lived, so that a few packets exhaust it.
+vx::SourceNat source_nat()
+{
+	const uint32_t first = htonl(0xcb007101), second = htonl(0xcb007102);
+	vx::SourceNat nat;
+	nat.pools.pools = {{{first}, 1024, 1151, {}}, {{second}, 512, 1087, {{100, 200}, {vx::nat::kPlainRealm, vx::nat::kPlainRealm}}}};
+	nat.pools.block_size = 64;
+	nat.pools.forwards = {{first, 8080, IPPROTO_TCP, 100, htonl(0x0a000009), 80},
+			      {first, 8080, IPPROTO_UDP, vx::nat::kPlainRealm, htonl(0x0a000009), 80}};
+	nat.engine.filtering = vx::nat::Filtering::endpoint_independent;
+	nat.engine.pair_strictly = false;
+	nat.engine.icmp_outside = true;
+	nat.engine.blocks_per_subscriber = 2;
+	nat.engine.sessions_per_subscriber = 8;
+	nat.engine.sessions_max = 32;
+	nat.engine.mss_clamp = 1200;
+	nat.engine.timeouts = {.tcp_established = 8,
+			       .tcp_opening = 3,
+			       .tcp_closing = 3,
+			       .udp = 3,
+			       .icmp = 2,
+			       .port_hold = 2,
+			       .fragments = 3,
+			       .unsolicited_syn = 2};
+	nat.engine.exclude = {{htonl(0xac100000), 12}};
+	nat.engine.gateways = {{100, htonl(0x0a000001)}, {vx::nat::kPlainRealm, htonl(0x0a000001)}};
+	nat.engine.records = 64;
+	return nat;
+}
+
 vx::ReplayPlan plan_of(uint8_t choice)
 {
 	vx::ReplayPlan plan;
@@ -58,16 +88,25 @@ vx::ReplayPlan plan_of(uint8_t choice)
 			plan.rules.push_back({{htons(31765), protocol, 0}, {htonl(0xac1e525f), htons(8081), 0}});
 	if (choice & 128)
 		plan.datapath.next_hop_mac = {2, 0, 0, 0, 10, 11};
+	if ((choice & 192) == 192)
+		plan.datapath.source_nat = source_nat();
 	return plan;
 }
 
 void require_packet(std::span<const uint8_t> frame)
 {
-	const bool is4 = frame.size() >= 34 && frame[12] == 0x08 && frame[13] == 0x00;
-	const bool is6 = frame.size() >= 54 && frame[12] == 0x86 && frame[13] == 0xdd;
-	require((is4 || is6) && frame.size() <= 1514);
-	require(vx::ip_version(&frame[14]) == (is4 ? 4 : 6));
-	require(vx::ip_length(&frame[14]) == frame.size() - 14);
+	size_t at = 12;
+	while (at <= 16 && frame.size() > at + 4 && (frame[at] == 0x81 || frame[at] == 0x88))
+		at += 4;
+	const bool is_arp = frame.size() == at + 2 + vx::kArpBytes && frame[at] == 0x08 && frame[at + 1] == 0x06;
+	const bool is4 = frame.size() >= at + 22 && frame[at] == 0x08 && frame[at + 1] == 0x00;
+	const bool is6 = frame.size() >= at + 42 && frame[at] == 0x86 && frame[at + 1] == 0xdd;
+	const uint8_t *ip = &frame[at + 2];
+	require(is_arp || is4 || is6);
+	if (is_arp)
+		return;
+	require(frame.size() <= at + 2 + 1500 && vx::ip_version(ip) == (is4 ? 4 : 6));
+	require(vx::ip_length(ip) == frame.size() - at - 2);
 }
 
 }  // namespace
@@ -82,11 +121,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		require(!reader.error().detail.empty());
 		return 0;
 	}
+	const vx::ReplayPlan plan = plan_of(data[0]);
 	uint64_t packets = 0, frames = 0;
-	vx::Replay replay(plan_of(data[0]), [&](std::span<const uint8_t> frame) {
+	auto replay = vx::Replay::open(plan, [&](vx_direction, uint64_t, std::span<const uint8_t> frame) {
 		require_packet(frame);
 		frames++;
 	});
+	require(static_cast<bool>(replay));
 	for (vx::CapturedPacket packet{};;) {
 		auto more = (*reader)->next(packet);
 		if (!more)
@@ -94,20 +135,25 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (!more || !*more)
 			break;
 		packets++;
-		replay.receive(packet.time_ns, packet.bytes);
+		const bool outside = plan.datapath.source_nat && packet.bytes.size() > 5 && packet.bytes[5] == 2;
+		(*replay)->receive(outside ? VX_OUTSIDE : VX_INSIDE, packet.time_ns, packet.bytes);
 	}
-	replay.finish();
-	const auto *slots = reinterpret_cast<const vx_slot *>(replay.counters().data());
-	uint64_t received = 0, fates = 0, forwarded = 0, extra = 0;
-	for (uint32_t i = 0; i < VX_SLOTS_MAX; i++) {
-		const vx_counters &inside = slots[i].direction[VX_INSIDE];
-		received += inside.received;
-		forwarded += inside.forwarded;
-		extra += inside.fragments_extra;
-		fates += inside.forwarded + inside.passed;
-		for (const uint64_t dropped : inside.dropped)
-			fates += dropped;
+	(*replay)->finish();
+	const auto *slots = reinterpret_cast<const vx_slot *>((*replay)->counters().data());
+	uint64_t all_received = 0, left = 0;
+	for (const vx_direction direction : {VX_INSIDE, VX_OUTSIDE}) {
+		uint64_t received = 0, fates = 0;
+		for (uint32_t i = 0; i < VX_SLOTS_MAX; i++) {
+			const vx_counters &counters = slots[i].direction[direction];
+			received += counters.received;
+			left += counters.forwarded + counters.fragments_extra + counters.originated;
+			fates += counters.forwarded + counters.passed;
+			for (const uint64_t dropped : counters.dropped)
+				fates += dropped;
+		}
+		require(received == fates);
+		all_received += received;
 	}
-	require(received == packets && fates == packets && frames == forwarded + extra);
+	require(all_received == packets && frames == left);
 	return 0;
 }

@@ -170,7 +170,7 @@ void Datapath::size_maps(const DatapathPlan &plan, uint32_t cpus)
 	if (!plan.source_nat)
 		return;
 	const auto fitting = [](size_t count) { return std::max(static_cast<uint32_t>(count), 1u); };
-	const uint32_t addresses = fitting(plan.source_nat->addresses_max());
+	const uint32_t addresses = fitting(nat::PortBlocks::addresses_most(plan.source_nat->pools));
 	bpf_map__set_max_entries(skeleton_->maps.pool_addresses, addresses);
 	bpf_map__set_max_entries(skeleton_->maps.port_owners, addresses);
 	bpf_map__set_max_entries(skeleton_->maps.nat_forwards, fitting(plan.source_nat->pools.forwards.size()));

@@ -64,12 +64,6 @@ struct Rule {
 	vx_rule value;
 };
 
-// A static forward of source NAT and the worker its inside host belongs to.
-struct ForwardOwner {
-	vx_forward_key key;
-	uint32_t worker;
-};
-
 struct Attached {
 	bool took_over = false;
 	uint64_t crash_lost[VX_DIRECTIONS] = {};
@@ -91,8 +85,7 @@ public:
 	Result<void> set_rules(std::span<const Rule> rules);
 	// Source NAT's addresses, before anything is attached: the i-th of them is number i of nat::PortBlocks and of
 	// port_owners().
-	Result<void> set_pool(std::span<const uint32_t> addresses_be, std::span<const ForwardOwner> forwards,
-			      std::span<const vx_gateway_key> gateways);
+	Result<void> set_pool(const PoolTables &tables);
 	// Attaches or takes over the outside program, once: attach() does what is left.
 	Result<void> attach_outside();
 	// Attaches or takes over. interface_map must have been filled.
@@ -113,7 +106,7 @@ public:
 	// One a CPU, injection_lanes() of them.
 	vx_injection *injections() { return injections_; }
 	uint32_t injection_lanes() const { return injection_lanes_; }
-	// Written by the workers, SourceNat::addresses_max() of them; empty without source NAT.
+	// Written by the workers, nat::PortBlocks::addresses_most() of them; empty without source NAT.
 	std::span<vx_port_owners> port_owners() { return port_owners_; }
 	int inside_program_fd() const;
 	int outside_program_fd() const;

@@ -277,18 +277,17 @@ Result<void> Datapath::set_rules(std::span<const Rule> rules)
 	return {};
 }
 
-Result<void> Datapath::set_pool(std::span<const uint32_t> addresses_be, std::span<const ForwardOwner> forwards,
-				std::span<const vx_gateway_key> gateways)
+Result<void> Datapath::set_pool(const PoolTables &tables)
 {
 	const uint8_t present = 1;
 
-	for (uint32_t number = 0; number < addresses_be.size(); number++)
-		if (bpf_map_update_elem(map_fd("pool_addresses"), &addresses_be[number], &number, 0))
+	for (uint32_t number = 0; number < tables.addresses_be.size(); number++)
+		if (bpf_map_update_elem(map_fd("pool_addresses"), &tables.addresses_be[number], &number, 0))
 			return kernel_error("MAP_FAILED", "fill pool_addresses");
-	for (const ForwardOwner &forward : forwards)
+	for (const ForwardOwner &forward : tables.forwards)
 		if (bpf_map_update_elem(map_fd("nat_forwards"), &forward.key, &forward.worker, 0))
 			return kernel_error("MAP_FAILED", "fill nat_forwards");
-	for (const vx_gateway_key &gateway : gateways)
+	for (const vx_gateway_key &gateway : tables.gateways)
 		if (bpf_map_update_elem(map_fd("nat_gateways"), &gateway, &present, 0))
 			return kernel_error("MAP_FAILED", "fill nat_gateways");
 	bump_generation();

@@ -1,5 +1,5 @@
-/* The helpers that touch a frame, over plain memory, with the kernel's bounds (net/core/filter.c). Called by the inside
- * program of program.c, on the thread that replays. */
+/* The helpers that touch a frame, over plain memory, with the kernel's bounds (net/core/filter.c). Called by the programs
+ * of program.c and program_outside.c, on the thread that replays. */
 #include <errno.h>
 #include <linux/if_ether.h>
 #include <string.h>
@@ -40,6 +40,14 @@ long bpf_xdp_load_bytes(struct xdp_md *ctx, __u32 offset, void *into, __u32 leng
 	if ((__u64)offset + length > ctx->data_end - ctx->data)
 		return -EINVAL;
 	memcpy(into, (const void *)(ctx->data + offset), length);
+	return 0;
+}
+
+long bpf_xdp_store_bytes(struct xdp_md *ctx, __u32 offset, void *from, __u32 length)
+{
+	if ((__u64)offset + length > ctx->data_end - ctx->data)
+		return -EINVAL;
+	memcpy((void *)(ctx->data + offset), from, length);
 	return 0;
 }
 

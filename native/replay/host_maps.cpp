@@ -1,4 +1,4 @@
-// See host_maps.h. The helpers at the end are what the program calls; a map's symbol holds its HostMap.
+// See host_maps.h. The helpers at the end are what the programs call; a map's symbol holds its HostMap.
 #include "host_maps.h"
 
 #include <linux/bpf.h>
@@ -31,19 +31,25 @@ HostMap &map_at(void *symbol)
 	return *map;
 }
 
-std::unique_ptr<HostMap> make(const program_map &map, uint32_t vni_words)
+std::unique_ptr<HostMap> make(const program_map &map, uint32_t entries)
 {
-	const bool is_vnis = !strcmp(map.name, "vni_set");
 	switch (map.type) {
-	case BPF_MAP_TYPE_ARRAY:
-		return std::make_unique<HostArray>(map.value_size, is_vnis ? vni_words : map.max_entries);
-	case BPF_MAP_TYPE_HASH:
-		return std::make_unique<HostHash>(map.key_size, map.value_size, map.max_entries);
-	case BPF_MAP_TYPE_LPM_TRIE:
-		return std::make_unique<HostTrie>(map.key_size, map.value_size, map.max_entries);
+	case BPF_MAP_TYPE_ARRAY: return std::make_unique<HostArray>(map.value_size, entries);
+	case BPF_MAP_TYPE_HASH: return std::make_unique<HostHash>(map.key_size, map.value_size, entries);
+	case BPF_MAP_TYPE_LPM_TRIE: return std::make_unique<HostTrie>(map.key_size, map.value_size, entries);
 	case BPF_MAP_TYPE_ARRAY_OF_MAPS: return std::make_unique<HostTableOfMaps>();
 	case BPF_MAP_TYPE_DEVMAP: return std::make_unique<HostRedirect>();
 	default: return std::make_unique<HostMap>();  // sockets, samples: nobody is there
+	}
+}
+
+void each_program_map(const std::function<void(const program_map &)> &take)
+{
+	for (const auto &maps_of : {program_maps, program_outside_maps}) {
+		size_t count;
+		const program_map *maps = maps_of(&count);
+		for (size_t i = 0; i < count; i++)
+			take(maps[i]);
 	}
 }
 
@@ -152,24 +158,20 @@ void *HostRing::reserve(uint64_t size)
 	return record_.data();
 }
 
-HostMaps::HostMaps(uint32_t vni_words, std::function<void(const void *)> take_exception)
+HostMaps::HostMaps(const Sizes &sizes, std::function<void(const void *)> take_exception)
 {
-	size_t count;
-	const program_map *maps = program_maps(&count);
-	for (size_t i = 0; i < count; i++) {
-		HostMap *map = maps_.emplace(maps[i].name, make(maps[i], vni_words)).first->second.get();
-		memcpy(maps[i].symbol, &map, sizeof map);
-	}
+	each_program_map([&](const program_map &map) {
+		const auto sized = sizes.find(map.name);
+		const auto entries = sized == sizes.end() ? map.max_entries : static_cast<uint32_t>(sized->second);
+		HostMap *made = maps_.emplace(map.name, make(map, entries)).first->second.get();
+		memcpy(map.symbol, &made, sizeof made);
+	});
 	get<HostTableOfMaps>("percpu_ringbufs").put(0, std::make_unique<HostRing>(std::move(take_exception)));
 }
 
 HostMaps::~HostMaps()
 {
-	size_t count;
-	const program_map *maps = program_maps(&count);
-	HostMap *none = nullptr;
-	for (size_t i = 0; i < count; i++)
-		memcpy(maps[i].symbol, &none, sizeof none);
+	each_program_map([](const program_map &map) { memset(map.symbol, 0, sizeof(HostMap *)); });
 }
 
 void set_host_clock(uint64_t now_ns)

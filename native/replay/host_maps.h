@@ -1,4 +1,4 @@
-// BPF maps as plain memory, for the inside program built for the host. Made by Replay, on whichever thread it is used.
+// BPF maps as plain memory, for the programs built for the host. Made by Replay, on whichever thread it is used.
 //
 // Same promises as the kernel's: an array's elements are always there, a hash refuses what exceeds its size, a trie finds
 // the longest prefix. No locks: one thread, one replay at a time.
@@ -33,6 +33,7 @@ public:
 	void *look_up(const void *key) override;
 	long update(const void *key, const void *value, uint64_t flags) override;
 	uint8_t *data() { return memory_.get(); }
+	uint32_t entries() const { return entries_; }
 
 private:
 	struct Free {
@@ -110,11 +111,12 @@ private:
 	std::vector<uint64_t> record_;  // words: records are aligned to 8
 };
 
-// All the program's maps, in place of its symbols as long as this lives.
+// All the programs' maps, in place of their symbols as long as this lives.
 class HostMaps {
 public:
-	// The size of `vni_set` is the configuration's; the rest is as declared.
-	HostMaps(uint32_t vni_words, std::function<void(const void *)> take_exception);
+	// Entries of those maps whose size is the configuration's; the rest are as declared.
+	using Sizes = std::map<std::string_view, size_t>;
+	HostMaps(const Sizes &sizes, std::function<void(const void *)> take_exception);
 	~HostMaps();
 	HostMaps(const HostMaps &) = delete;
 	HostMaps &operator=(const HostMaps &) = delete;

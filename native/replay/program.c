@@ -3,7 +3,7 @@
 #define VX_KNOB volatile /* in eBPF constant before the verifier looks; here set before the first packet */
 #include "../../bpf/ingress.bpf.c"
 
-#include "program.h"
+#include "program_maps.h"
 
 void program_set_knobs(const struct program_knobs *knobs)
 {
@@ -19,6 +19,7 @@ void program_set_knobs(const struct program_knobs *knobs)
 	vx_clear_df = knobs->clear_df;
 	vx_forward_ipv6 = knobs->forward_ipv6;
 	vx_decrement_ttl = knobs->decrement_ttl;
+	vx_translate = knobs->translate;
 	vx_fixed_next_hop = knobs->fixed_next_hop;
 	for (int i = 0; i < 6; i++)
 		vx_next_hop_mac[i] = knobs->next_hop_mac[i];
@@ -28,15 +29,6 @@ struct vx_control *program_control(void)
 {
 	return &control;
 }
-
-#define NUMBER(member) (sizeof(*(member)) / sizeof(int))
-#define MAP_WITHOUT_TYPES(map) {.name = #map, .symbol = &map, .type = NUMBER(map.type)}
-#define MAP(map)                                                                             \
-	{                                                                                    \
-		.name = #map, .symbol = &map, .type = NUMBER(map.type),                      \
-		.key_size = sizeof(*map.key), .value_size = sizeof(*map.value),              \
-		.max_entries = NUMBER(map.max_entries)                                       \
-	}
 
 const struct program_map *program_maps(size_t *count)
 {
@@ -70,13 +62,9 @@ const struct program_map *program_maps(size_t *count)
 
 int program_run(struct program_frame *frame)
 {
-	struct xdp_md ctx = {.data = (__u64)frame->data,
-			     .data_end = (__u64)frame->end,
-			     .data_meta = (__u64)frame->data,
-			     .headroom = (__u64)frame->buffer};
-	int action = vx_ingress(&ctx);
+	struct xdp_md ctx = program_context(frame, PROGRAM_INSIDE_IFINDEX);
+	int action = vx_translate ? vx_ingress_nat(&ctx) : vx_ingress(&ctx);
 
-	frame->data = (uint8_t *)ctx.data;
-	frame->end = (uint8_t *)ctx.data_end;
+	program_moved(frame, &ctx);
 	return action;
 }

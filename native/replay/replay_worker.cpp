@@ -1,19 +1,13 @@
-// What the worker does for exceptions (native/worker/loop.cpp, fragments.cpp, sender.cpp), without its thread, its UMEM and
-// its sockets: later fragments wait for their first one, and what exceeds the outside MTU is fragmented. Both by the
-// parts the worker uses, native/core. See replay.h.
+// What the worker does for exceptions (native/worker/loop.cpp, fragments.cpp), without its thread, its UMEM and its
+// sockets: later fragments wait for their first one, by the parts the worker uses, native/core. See replay.h.
 #include <linux/bpf.h>
-#include <linux/if_ether.h>
 
-#include <arpa/inet.h>
-
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 
 #include "../core/address.h"
+#include "../core/broken.h"
 #include "../core/frame.h"
 #include "../core/ip.h"
-#include "../core/ipv4_fragments.h"
 #include "replay.h"
 
 namespace vx {
@@ -43,9 +37,9 @@ void Replay::take_exception(const vx_exception &exception, std::span<uint8_t> fr
 	case VX_EXCEPTION_TOO_BIG: return send(frame);
 	case VX_EXCEPTION_FRAGMENT_FIRST: return first(exception, frame);
 	case VX_EXCEPTION_FRAGMENT_LATER: return later(exception, frame);
-	default:
-		fprintf(stderr, "vxpipe: replay: broken invariant: an exception without a reason\n");
-		abort();
+	case VX_EXCEPTION_TRANSLATE:
+	case VX_EXCEPTION_ARP: return nat_->take(exception, frame);
+	default: broken("an exception without a reason");
 	}
 }
 
@@ -97,7 +91,7 @@ void Replay::give_up(const std::vector<HeldDatagram> &datagrams)
 	for (const HeldDatagram &datagram : datagrams) {
 		write_fate(datagram.key, VX_FRAGMENT_DROPPED, 0, BPF_ANY);
 		for (const Frame &frame : datagram.frames) {
-			worker().dropped[VX_DROP_fragment_limit]++;
+			sender_.drop(Ledger::inside, VX_DROP_fragment_limit);
 			free_places_.push_back(frame.address);
 		}
 	}
@@ -107,56 +101,38 @@ void Replay::send_held(std::span<uint8_t> frame, uint32_t address_be)
 {
 	HeldChanges changes = changes_;
 	changes.address_be = address_be;
-	if (!change_held_fragment(frame.data() + kEthernetBytes, changes)) {
-		worker().dropped[VX_DROP_ttl_expired]++;
-		return;
-	}
-	worker().translated += address_be != 0;
+	if (!change_held_fragment(frame.data() + kEthernetBytes, changes))
+		return sender_.drop(Ledger::inside, VX_DROP_ttl_expired);
+	sender_.counters(Ledger::inside).translated += address_be != 0;
 	send(frame);
 }
 
-void Replay::put_ethernet(uint8_t *frame) const
+// False: no route leads there.
+bool Replay::find_next_hop(const uint8_t *frame, uint8_t mac[6])
 {
+	memcpy(mac, next_hop_mac_, sizeof next_hop_mac_);
+	if (fixed_next_hop_)
+		return true;
 	const uint8_t *ip = frame + kEthernetBytes;
-	const uint16_t protocol = htons(ip_version(ip) == 4 ? ETH_P_IP : ETH_P_IPV6);
-	vx_addr destination;
-	if (ip_version(ip) == 4)
-		destination = mapped(ip + 16);
-	else
-		memcpy(&destination, ip + 24, sizeof destination);
-	memcpy(frame, next_hop_mac_, ETH_ALEN);
-	if (!fixed_next_hop_ && is_multicast(destination))
-		multicast_mac(destination, frame);
-	memcpy(frame + ETH_ALEN, outside_.mac, ETH_ALEN);
-	memcpy(frame + 2 * ETH_ALEN, &protocol, sizeof protocol);
+	vx_prefix4 key4{32, 0};
+	vx_prefix6 key6{128, {}};
+	const bool is4 = ip_version(ip) == 4;
+	if (is4)
+		memcpy(&key4.address_be, ip + 16, sizeof key4.address_be);
+	memcpy(&key6.address, ip + 24, sizeof key6.address);
+	const void *found = is4 ? maps_["routes4"].look_up(&key4) : maps_["routes6"].look_up(&key6);
+	const vx_addr destination = is4 ? mapped(ip + 16) : key6.address;
+	if (is_multicast(destination))
+		multicast_mac(destination, mac);
+	return found && static_cast<const vx_route *>(found)->kind == VX_ROUTE_GATEWAY;
 }
 
-// XDP has found a route for it, and every route here leads to the one neighbour there is.
 void Replay::send(std::span<uint8_t> frame)
 {
-	put_ethernet(frame.data());
-	if (frame.size() - kEthernetBytes > outside_.mtu)
-		return send_fragments(frame);
-	worker().forwarded++;
-	worker().worker_bytes += frame.size();
-	emit_(frame);
-}
-
-void Replay::send_fragments(std::span<uint8_t> frame)
-{
-	Ipv4Fragments fragments(frame.subspan(kEthernetBytes), outside_.mtu);
-	if (!fragments.possible()) {
-		worker().dropped[VX_DROP_too_big]++;
-		return;
-	}
-	std::vector<uint8_t> piece(kEthernetBytes + outside_.mtu);
-	memcpy(piece.data(), frame.data(), kEthernetBytes);
-	while (const uint32_t length = fragments.next(piece.data() + kEthernetBytes)) {
-		worker().worker_bytes += kEthernetBytes + length;
-		emit_(std::span(piece).first(kEthernetBytes + length));
-	}
-	worker().forwarded++;
-	worker().fragments_extra += fragments.count() - 1;
+	uint8_t mac[6];
+	if (!find_next_hop(frame.data(), mac))
+		return sender_.drop(Ledger::inside, VX_DROP_no_route);
+	sender_.send(frame, mac, Ledger::inside);
 }
 
 }  // namespace vx

@@ -16,7 +16,7 @@ protected:
 		SourceNat plan;
 		plan.pools.pools = {{.addresses_be = {ipv4_be("203.0.113.1")}, .first_port = 1024, .last_port = 65535, .realms = {}}};
 		plan.engine.sessions_max = 1024;
-		owners_.resize(plan.addresses_max());
+		owners_.resize(nat::PortBlocks::addresses_most(plan.pools));
 		auto made = Nat::make(plan, cpus_, owners_);
 		ASSERT_TRUE(made);
 		nat_ = std::move(*made);

@@ -137,10 +137,11 @@ protected:
 		bed_.apply({"neighbour", "198.51.100.1", "valid", "02:00:00:00:00:03"});
 		for (vx_port_owners &owners : bed_.datapath().port_owners())
 			owners = {};
-		const uint32_t addresses[] = {ipv4_from(kPool), ipv4_from(kOtherPool)};
-		const ForwardOwner forwards[] = {{{addresses[0], htons(8080), IPPROTO_TCP, 0}, 2}};
-		const vx_gateway_key gateways[] = {{kVni, ipv4_from(kGateway)}, {VX_PLAIN_REALM, ipv4_from(kGateway)}};
-		ASSERT_TRUE(bed_.datapath().set_pool(addresses, forwards, gateways));
+		const uint32_t address = ipv4_from(kPool);
+		ASSERT_TRUE(bed_.datapath().set_pool(
+			{.addresses_be = {address, ipv4_from(kOtherPool)},
+			 .forwards = {{{address, htons(8080), IPPROTO_TCP, 0}, 2}},
+			 .gateways = {{kVni, ipv4_from(kGateway)}, {VX_PLAIN_REALM, ipv4_from(kGateway)}}}));
 	}
 
 	Outcome outside(const Bytes &frame, uint32_t queue = 0)

@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "../core/ip.h"
-#include "broken.h"
+#include "../core/broken.h"
 
 namespace vx {
 Exceptions::Exceptions(Shared &shared, Frames &frames, Sender &sender, Netlink &requests, std::function<void()> drain)

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <utility>
 
-#include "../core/nat/steering.h"
+#include "../core/translation.h"
 #include "../io/numa.h"
 
 namespace vx {
@@ -57,17 +57,7 @@ Result<void> Gateway::make_nat()
 	if (!made)
 		return made.error();
 	nat_ = std::move(*made);
-	std::vector<uint32_t> addresses;
-	for (uint32_t i = 0; i < nat_->blocks().addresses(); i++)
-		addresses.push_back(nat_->blocks().address_be(static_cast<uint16_t>(i)));
-	std::vector<ForwardOwner> forwards;
-	for (const nat::Forward &one : plan_.source_nat->pools.forwards)
-		forwards.push_back({{one.public_be, htobe16(one.public_port), one.protocol, 0},
-				    nat::owner_of_subscriber(one.realm, one.inside_be, plan_.workers)});
-	std::vector<vx_gateway_key> gateways;
-	for (const nat::Gateway &one : plan_.source_nat->engine.gateways)
-		gateways.push_back({one.realm, one.address_be});
-	return datapath_->set_pool(addresses, forwards, gateways);
+	return datapath_->set_pool(pool_tables(*plan_.source_nat, nat_->blocks()));
 }
 
 Result<Trial> Gateway::try_outside()

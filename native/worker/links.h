@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "../core/frame.h"
 #include "../io/netlink.h"
 #include "event_queue.h"
 #include "tables.h"
@@ -18,12 +19,6 @@ struct Link {
 	bool carrier = false;
 	uint32_t mtu = 0;
 	uint8_t mac[6] = {};
-};
-
-// What frames that leave by an interface have to fit.
-struct Face {
-	uint8_t mac[6];
-	uint32_t mtu;
 };
 
 class Links {

@@ -15,7 +15,7 @@
 #include <utility>
 
 #include "../core/ip.h"
-#include "broken.h"
+#include "../core/broken.h"
 #include "clock.h"
 
 namespace vx {

@@ -2,7 +2,6 @@
 #include "nat.h"
 
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -10,8 +9,9 @@
 #include <cerrno>
 #include <utility>
 
+#include "../core/broken.h"
+#include "../core/translation.h"
 #include "../io/numa.h"
-#include "broken.h"
 #include "clock.h"
 
 namespace vx {
@@ -23,38 +23,6 @@ constexpr uint32_t kComparedAtOnce = 320000;  // likewise, subscribers with the 
 
 }  // namespace
 
-Result<Region> Region::make(size_t bytes)
-{
-	Region region;
-	void *memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (memory == MAP_FAILED)
-		return Error{"WORKER_FAILED", "mmap(NAT tables)", errno, std::to_string(bytes) + " bytes"};
-	region.memory_ = memory;
-	region.size_ = bytes;
-	madvise(memory, bytes, MADV_HUGEPAGE);
-	if (madvise(memory, bytes, MADV_POPULATE_WRITE))
-		return Error{"WORKER_FAILED", "touch the memory of the NAT tables", errno, std::to_string(bytes) + " bytes"};
-	return region;
-}
-
-Region::Region(Region &&other) noexcept
-{
-	*this = std::move(other);
-}
-
-Region &Region::operator=(Region &&other) noexcept
-{
-	std::swap(memory_, other.memory_);
-	std::swap(size_, other.size_);
-	return *this;
-}
-
-Region::~Region()
-{
-	if (memory_)
-		munmap(memory_, size_);
-}
-
 Result<std::unique_ptr<Nat>> Nat::make(const SourceNat &plan, std::span<const int> cpus,
 					 std::span<vx_port_owners> owners)
 {
@@ -62,7 +30,7 @@ Result<std::unique_ptr<Nat>> Nat::make(const SourceNat &plan, std::span<const in
 	std::unique_ptr<Nat> self(new Nat(plan, workers));
 	nat::PoolConfig pools = plan.pools;
 	pools.workers = workers;
-	auto memory = Region::make(nat::PortBlocks::bytes_needed(pools));
+	auto memory = Region::make(nat::PortBlocks::bytes_needed(pools), Pages::at_start);
 	if (!memory)
 		return memory.error();
 	self->blocks_memory_ = std::move(*memory);
@@ -78,7 +46,8 @@ Result<std::unique_ptr<Nat>> Nat::make(const SourceNat &plan, std::span<const in
 		if (!worker->wake)
 			return Error{"WORKER_FAILED", "eventfd", errno, ""};
 		const PreferNodeOf near(cpus[i]);
-		auto tables = Region::make(nat::Engine::bytes_needed(config, *self->blocks_, pools.forwards));
+		auto tables = Region::make(nat::Engine::bytes_needed(config, *self->blocks_, pools.forwards),
+					   Pages::at_start);
 		if (!tables)
 			return tables.error();
 		worker->memory = std::move(*tables);

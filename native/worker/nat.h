@@ -14,14 +14,12 @@
 #include "../core/nat/listing.h"
 #include "../core/tunnel.h"
 #include "../io/fd.h"
+#include "../io/region.h"
 #include "../io/result.h"
 #include "../io/source_nat.h"
 #include "handoffs.h"
 
 namespace vx {
-
-// Frames a worker's engine may keep.
-inline constexpr uint32_t kNatFragmentsHeld = 1024;
 
 struct SessionPage {
 	std::vector<vx_session_view> sessions;
@@ -31,21 +29,6 @@ struct SessionPage {
 struct PoolUse {
 	uint32_t address_be;
 	uint32_t blocks, free_blocks;
-};
-
-// Zeroed memory from the kernel, all of it there, in large pages where it has them.
-class Region {
-public:
-	static Result<Region> make(size_t bytes);
-	Region() = default;
-	Region(Region &&other) noexcept;
-	Region &operator=(Region &&other) noexcept;
-	~Region();
-	std::span<std::byte> bytes() const { return {static_cast<std::byte *>(memory_), size_}; }
-
-private:
-	void *memory_ = nullptr;
-	size_t size_ = 0;
 };
 
 class Nat {

@@ -8,8 +8,8 @@
 #include <csignal>
 #include <utility>
 
+#include "../core/broken.h"
 #include "../io/numa.h"
-#include "broken.h"
 #include "loop.h"
 #include "shared.h"
 

@@ -127,13 +127,13 @@ function addMonitor(
 }
 
 function addReplay(program: Command, leaf: Leaf, format: Format): void {
-  leaf(program, "replay", "a capture through the packet path, with packet time as the clock; needs no root")
+  leaf(program, "replay", "captures through the packet path, with packet time as the clock; needs no root")
     .requiredOption("--config <file>", "configuration file")
     .requiredOption("--in <file>", "capture (pcap or pcap-ng) of what arrives inside")
     .requiredOption("--out <file>", "where to write what leaves outside, as pcap")
+    .option("--return <file>", "with nat.source: capture of what arrives outside, merged with --in by time")
+    .option("--return-out <file>", "with nat.source: where to write what leaves inside, as pcap")
     .option("--stats <file>", "where to write the counters, as JSON")
-    .addOption(new Option("--return <file>").hideHelp())
-    .addOption(new Option("--return-out <file>").hideHelp())
     .action(async (options: ReplayOptions) => {
       const { replay } = await import("./commands/replay.js");
       await replay(options, format);

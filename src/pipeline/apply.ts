@@ -15,13 +15,7 @@ import { slotsBytes } from "./observe.js";
 import type { Placement } from "./statistics.js";
 import type { Action, Datapath } from "./plan.js";
 import { compileRules } from "./rules.js";
-import {
-  mssOf,
-  refuseInsideAddresses,
-  sessionsPerWorker,
-  tunnelAddress,
-  warnOfOutsideAddresses,
-} from "./source-nat.js";
+import { refuseInsideAddresses, sourceNatAt, tunnelAddress, warnOfOutsideAddresses } from "./source-nat.js";
 
 /** That the outside interface was tried, and takes no redirected frames. */
 export class RedirectRefused extends Error {
@@ -176,12 +170,9 @@ export class Applier {
     const vxlan = datapath.encapsulation === "vxlan";
     const ours = vxlan ? (local ?? parseAddress(tunnelAddress(inside, addresses))) : null;
     const tunnel = ours === null ? null : isMappedIpv4(ours) ? "ipv4" : "ipv6";
-    const mtu = this.native.interfaceFacts(inside)?.mtu ?? 0;
-    const mssClamp = mssOf(sourceNat.mssClamp, mtu, tunnel);
-    const { maxSessions, ...rest } = sourceNat;
-    const share = sessionsPerWorker(maxSessions, workers, rest.sessionsPerSubscriber);
+    const insideMtu = this.native.interfaceFacts(inside)?.mtu ?? 0;
     // What translates and does not count down may carry packets in circles for ever.
-    return { local: ours, decrementTtl: true, sourceNat: { ...rest, mssClamp, sessionsPerWorker: share } };
+    return { local: ours, decrementTtl: true, sourceNat: sourceNatAt(sourceNat, { workers, insideMtu, tunnel }) };
   }
 
   private ifindexes(inside: string, outside: string): [number, number] {

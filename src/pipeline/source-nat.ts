@@ -108,6 +108,23 @@ export function mssOf(wanted: SourceNatWanted["mssClamp"], insideMtu: number, tu
   return Math.max(insideMtu - (tunnel === null ? 0 : tunnelBytes[tunnel]) - ipv4AndTcp, 88);
 }
 
+/** What only the host can tell. */
+export interface NatHost {
+  workers: number;
+  insideMtu: number;
+  /** What tunnels lead through; null: plain Ethernet inside. */
+  tunnel: "ipv4" | "ipv6" | null;
+}
+
+export function sourceNatAt(wanted: SourceNatWanted, { workers, insideMtu, tunnel }: NatHost): SourceNatPlan {
+  const { maxSessions, mssClamp, ...rest } = wanted;
+  return {
+    ...rest,
+    mssClamp: mssOf(mssClamp, insideMtu, tunnel),
+    sessionsPerWorker: sessionsPerWorker(maxSessions, workers, rest.sessionsPerSubscriber),
+  };
+}
+
 /** The address tunnels are sent to and from where none is configured: the first of the interface, IPv4 before IPv6. */
 export function tunnelAddress(name: string, addresses: readonly string[]): string {
   const usable = addresses.filter((address) => !/^fe[89ab]/i.test(address));

@@ -49,7 +49,7 @@ export function statisticsText(stats: Statistics): string {
   ].join("\n");
 }
 
-function natText({ workers, handoffs, ...all }: NatStats): string {
+export function natText({ workers, handoffs, ...all }: NatStats): string {
   const names = Object.keys(all) as (keyof typeof all)[];
   const each = workers.length > 1 ? workers : [];
   const rows = names.map((name) => [name, all[name], ...each.map((worker) => worker[name])]);

@@ -267,7 +267,14 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
     assert.equal(readFileSync(output, "utf8"), "from before");
   });
 
-test("--return says that there is no source NAT", () => {
-  const { code, err } = replay(good, "--return", "x.pcap");
-  assert.deepEqual([code, err.split("\n")[0]?.includes("need source NAT")], [2, true]);
+test("--return and --return-out without nat.source are refused", () => {
+  for (const option of ["--return", "--return-out"]) {
+    const { code, err } = replay(good, option, join(directory, "x.pcap"));
+    assert.deepEqual([code, err.split("\n")[0]?.includes("need nat.source")], [2, true]);
+  }
+});
+
+test("two outputs to one file are refused", () => {
+  const file = join(directory, "once.pcap");
+  assert.match(replay(good, "--stats", file, "--return-out", file).err, /--return-out and --stats name the same file/);
 });

@@ -1,15 +1,20 @@
-// `vxpipe replay`: a capture through the packet path, without root, daemon or interfaces. What is deterministic stays so:
+// `vxpipe replay`: captures through the packet path, without root, daemon or interfaces. What is deterministic stays so:
 // the packets' times are the only clock. Main thread; packets stay in the addon, on a thread of libuv's pool.
 import { chooseDatapath, nothingKnown } from "../../injector/datapath.js";
 import { existsSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import type { Replayed, ReplayFiles, ReplayPlan } from "xdp-socket";
+import type { DropReason } from "../../pipeline/abi.gen.js";
 import { AllowlistLoader } from "../../pipeline/allowlist/load.js";
+import { isMappedIpv4 } from "../../pipeline/config/formats.js";
 import { systemReason, VxpipeError } from "../../pipeline/errors.js";
 import { loadPlan } from "../../pipeline/load-config.js";
 import { fromNative, loadNative } from "../../pipeline/native.js";
 import { ledgerFaults, readCounters, slotsBytes } from "../../pipeline/observe.js";
 import type { Plan } from "../../pipeline/plan.js";
 import { compileRules } from "../../pipeline/rules.js";
-import { statisticsOf, type Statistics } from "../../pipeline/statistics.js";
+import { sourceNatAt } from "../../pipeline/source-nat.js";
+import { statisticsOf, type DirectionStats, type Statistics } from "../../pipeline/statistics.js";
+import { natText } from "../../telemetry/report.js";
 import { table } from "../../telemetry/units.js";
 import { note, print, type Format } from "../output.js";
 
@@ -31,48 +36,60 @@ type ReplayStatistics = Omit<Statistics, "datapath"> & {
 };
 
 export async function replay(options: ReplayOptions, format: Format): Promise<void> {
-  if (options.return !== undefined || options.returnOut !== undefined)
-    throw new VxpipeError("USAGE", "--return and --return-out need source NAT, which this version does not have");
-  if (options.stats === options.out) throw new VxpipeError("USAGE", "--out and --stats name the same file");
+  refuseOneFileTwice(options);
   const loader = new AllowlistLoader();
   const plan = await loadPlan(options.config, loader, (warning) => note(format, warning)).finally(() => loader.close());
-  if (plan.datapath.sourceNat !== null)
-    throw new VxpipeError(
-      "USAGE",
-      "replay does no source NAT in this version: take nat.source out of the configuration",
-    );
-  const { counters, seconds } = await runCapture(plan, options.in, options.out);
+  const nat = plan.datapath.sourceNat !== null;
+  if (!nat && (options.return !== undefined || options.returnOut !== undefined))
+    throw new VxpipeError("USAGE", "--return and --return-out need nat.source in the configuration");
+  const { counters, seconds } = await runCaptures(plan, options);
   if (counters.byteLength !== slotsBytes)
     throw new VxpipeError("ABI_MISMATCH", "the packet path and the control plane were built from different sources");
-  const statistics = replayStatistics(counters, seconds);
+  const statistics = replayStatistics(counters, seconds, nat);
   if (options.stats !== undefined) writeStatistics(options.stats, statistics);
   print(format, statistics, () => text(statistics));
   const faults = ledgerFaults(counters);
   if (faults.length > 0) throw new VxpipeError("LEDGER_UNBALANCED", faults.join("; "));
 }
 
-async function runCapture(
-  plan: Plan,
-  input: string,
-  output: string,
-): Promise<{ counters: ArrayBuffer; seconds: number }> {
-  const { replay: run } = await loadNative();
-  const { allowlist, rules, datapath } = plan;
+function refuseOneFileTwice({ out, returnOut, stats }: ReplayOptions): void {
+  const written = Object.entries({ "--out": out, "--return-out": returnOut, "--stats": stats });
+  for (const [at, [name, file]] of written.entries()) {
+    const other = file === undefined ? undefined : written.slice(0, at).find(([, earlier]) => earlier === file);
+    if (other !== undefined) throw new VxpipeError("USAGE", `${other[0]} and ${name} name the same file`);
+  }
+}
+
+/** As the datapath takes it, on the host a replay plays (native/replay/replay.h). */
+function replayPlan({ datapath, allowlist, rules }: Plan): ReplayPlan {
+  const { sourceNat, encapsulation, local } = datapath;
+  const tunnel = encapsulation !== "vxlan" ? null : local === null || isMappedIpv4(local) ? "ipv4" : "ipv6";
+  return {
+    ...datapath,
+    allowlist: allowlist === null ? null : allowlist.compiled,
+    rules: compileRules(rules),
+    sourceNat: sourceNat === null ? null : sourceNatAt(sourceNat, { workers: 1, insideMtu: 1500, tunnel }),
+    decrementTtl: datapath.decrementTtl || sourceNat !== null,
+  };
+}
+
+function filesOf(arriving = "", leaving = ""): ReplayFiles {
   // Through links: what is replaced is the file, and what grows until then is beside it.
-  const file = existsSync(output) ? realpathSync(output) : output;
-  const temporary = `${file}.part-${process.pid}`;
+  const file = leaving !== "" && existsSync(leaving) ? realpathSync(leaving) : leaving;
+  return { arriving, leaving: file, temporary: `${file}.part-${process.pid}` };
+}
+
+async function runCaptures(plan: Plan, options: ReplayOptions): Promise<Replayed> {
+  const { replay: run } = await loadNative();
+  const inside = filesOf(options.in, options.returnOut);
+  const outside = filesOf(options.return, options.out);
   const abandon = (signal: NodeJS.Signals): void => {
-    rmSync(temporary, { force: true });
+    for (const { temporary } of [inside, outside]) rmSync(temporary, { force: true });
     process.kill(process.pid, signal);
   };
   for (const signal of ENDING) process.once(signal, abandon);
   try {
-    return await run(
-      { ...datapath, allowlist: allowlist === null ? null : allowlist.compiled, rules: compileRules(rules) },
-      input,
-      file,
-      temporary,
-    );
+    return await run(replayPlan(plan), inside, outside);
   } catch (error) {
     throw fromNative(error);
   } finally {
@@ -80,11 +97,12 @@ async function runCapture(
   }
 }
 
-function replayStatistics(counters: ArrayBuffer, seconds: number): ReplayStatistics {
+function replayStatistics(counters: ArrayBuffer, seconds: number, sourceNat: boolean): ReplayStatistics {
   const now = { reading: readCounters(counters), time: seconds * 1000 };
   // Packets of one moment have no rate.
   const start = seconds === 0 ? now : { reading: readCounters(new ArrayBuffer(slotsBytes)), time: 0 };
-  const live = statisticsOf(now, start, 0, { choice: chooseDatapath("xdp", nothingKnown), workerCpus: [0] });
+  const choice = chooseDatapath("xdp", nothingKnown);
+  const live = statisticsOf(now, start, 0, { choice, workerCpus: [0], sourceNat });
   return { ...live, datapath: { mode: "replay", attach: null, zeroCopy: false }, workers: [] };
 }
 
@@ -96,15 +114,26 @@ function writeStatistics(file: string, statistics: ReplayStatistics): void {
   }
 }
 
-function text({ inside, fragmentsExtra, uptimeSeconds }: ReplayStatistics): string {
-  const drops = Object.entries(inside.dropped).filter(([, count]) => count > 0);
-  const rows: (readonly [string, number])[] = [
-    ["received", inside.received],
-    ["forwarded", inside.forwarded],
-    ["passed", inside.passed],
-    ...drops.map(([reason, count]) => [`dropped: ${reason}`, count] as const),
-    ["translated", inside.translated],
-    ["extra fragments", fragmentsExtra],
+function text({ inside, outside, nat, uptimeSeconds }: ReplayStatistics): string {
+  const sides = nat === null ? [inside] : [inside, outside];
+  const reasons = (Object.keys(inside.dropped) as DropReason[]).filter((reason) =>
+    sides.some(({ dropped }) => dropped[reason] > 0),
+  );
+  const rows: [string, (side: DirectionStats) => number][] = [
+    ["received", ({ received }) => received],
+    ["forwarded", ({ forwarded }) => forwarded],
+    ["passed", ({ passed }) => passed],
+    ...reasons.map((reason): [string, (side: DirectionStats) => number] => [
+      `dropped: ${reason}`,
+      ({ dropped }) => dropped[reason],
+    ]),
+    ["extra fragments", ({ fragmentsExtra }) => fragmentsExtra],
+    nat === null ? ["translated", ({ translated }) => translated] : ["originated", ({ originated }) => originated],
   ];
-  return `${uptimeSeconds.toFixed(1)} s of packet time\n\n${table(["packets", "inside"], rows)}`;
+  const packets = table(
+    ["packets", "inside", "outside"].slice(0, 1 + sides.length),
+    rows.map(([name, of]) => [name, ...sides.map(of)]),
+  );
+  const parts = [`${uptimeSeconds.toFixed(1)} s of packet time`, packets, ...(nat === null ? [] : [natText(nat)])];
+  return parts.join("\n\n");
 }

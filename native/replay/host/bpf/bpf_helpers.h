@@ -1,4 +1,4 @@
-/* The helpers the inside program calls, for the host: same names, same promises, plain memory. Found before libbpf's when
+/* The helpers the programs call, for the host: same names, same promises, plain memory. Found before libbpf's when
  * native/replay/program.c is compiled; defined in host_helpers.c (frames) and host_maps.cpp (maps, rings, clock).
  *
  * A map is declared as libbpf reads it: its members' types are its description (program.c turns them into numbers). The
@@ -33,6 +33,7 @@
 #define bpf_xdp_adjust_tail replay_bpf_xdp_adjust_tail
 #define bpf_xdp_adjust_meta replay_bpf_xdp_adjust_meta
 #define bpf_xdp_load_bytes replay_bpf_xdp_load_bytes
+#define bpf_xdp_store_bytes replay_bpf_xdp_store_bytes
 #define bpf_csum_diff replay_bpf_csum_diff
 
 void *bpf_map_lookup_elem(void *map, const void *key);
@@ -48,6 +49,7 @@ long bpf_xdp_adjust_head(struct xdp_md *ctx, int delta);
 long bpf_xdp_adjust_tail(struct xdp_md *ctx, int delta);
 long bpf_xdp_adjust_meta(struct xdp_md *ctx, int delta);
 long bpf_xdp_load_bytes(struct xdp_md *ctx, __u32 offset, void *into, __u32 length);
+long bpf_xdp_store_bytes(struct xdp_md *ctx, __u32 offset, void *from, __u32 length);
 __s64 bpf_csum_diff(__be32 *from, __u32 from_size, __be32 *to, __u32 to_size, __u32 seed);
 
 #endif

@@ -13,6 +13,7 @@ struct xdp_md {
 	__u64 data_end;
 	__u64 data_meta;
 	__u32 rx_queue_index;
+	__u32 ingress_ifindex;
 	__u64 headroom; /* where `data` may start at the earliest; of the host alone */
 };
 
