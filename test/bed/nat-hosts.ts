@@ -44,6 +44,8 @@ export interface IcmpError {
   type: number;
   code: number;
   from: string;
+  /** Where the datagram was sent that it quotes. */
+  about: string;
 }
 
 /** The sockets of one port of a host. */

@@ -6,17 +6,17 @@ import { describe, test } from "node:test";
 import { sleep } from "../bed/command.js";
 import { type Config, WORKER_DATAPATHS } from "../bed/daemon.js";
 import { NAT } from "../bed/nat-bed.js";
-import { download, host, Talker } from "../bed/nat-hosts.js";
+import { download, host, type IcmpError, Talker } from "../bed/nat-hosts.js";
 import { type Drops, ROOT_ONLY, sum } from "./ledger.js";
 import { makeNatScene, POOL } from "./nat-scene.js";
 
 interface Flows {
   mapped: string[];
-  errors: { type: number; code: number; from: string }[];
+  errors: IcmpError[];
 }
 
 /** Communication administratively prohibited. */
-const FROM_GATEWAY = { type: 3, code: 13, from: NAT.gateway };
+const FROM_GATEWAY: IcmpError = { type: 3, code: 13, from: NAT.gateway, about: `${NAT.server}:3478` };
 
 for (const datapath of WORKER_DATAPATHS) {
   describe(`by ${datapath}, from outside`, ROOT_ONLY, () => {

@@ -120,6 +120,19 @@ for (const datapath of WORKER_DATAPATHS) {
     });
   });
 
+  describe(`by ${datapath}, an excluded destination`, ROOT_ONLY, () => {
+    const scene = makeNatScene({ config: { datapath }, source: { exclude: [`${NAT.server2}/32`] } });
+    test("sees subscribers by their own addresses, and its neighbour by public ones", async () => {
+      const own = await Talker.start(scene.bed, "a", 5000);
+      const outside = await Talker.start(scene.bed, "server", 7000);
+      await own.send(`${NAT.server2}:7000`, "bare");
+      assert.deepEqual(await outside.take(), [{ text: "bare", from: `${NAT.a}:5000` }]);
+      await own.send(`${NAT.server}:7000`, "translated");
+      assert.deepEqual(await outside.take(), [{ text: "translated", from: await own.who() }]);
+      await Promise.all([own.stop(), outside.stop()]);
+    });
+  });
+
   describe(`by ${datapath}, plain Ethernet inside`, ROOT_ONLY, () => {
     const scene = makeNatScene({
       plain: true,

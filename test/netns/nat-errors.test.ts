@@ -5,11 +5,14 @@ import { describe, test } from "node:test";
 
 import { WORKER_DATAPATHS } from "../bed/daemon.js";
 import { NAT, type NatPlace, type Subscriber } from "../bed/nat-bed.js";
-import { Talker } from "../bed/nat-hosts.js";
+import { type IcmpError, Talker } from "../bed/nat-hosts.js";
 import { ROOT_ONLY } from "./ledger.js";
 import { makeNatScene } from "./nat-scene.js";
 
-const portUnreachable = (from: string) => ({ type: 3, code: 3, from });
+/** Said by the address itself. */
+function portUnreachable(about: string): IcmpError {
+  return { type: 3, code: 3, from: about.split(":")[0] ?? "", about };
+}
 
 for (const datapath of WORKER_DATAPATHS)
   describe(`by ${datapath}, a closed port`, ROOT_ONLY, () => {
@@ -33,7 +36,7 @@ for (const datapath of WORKER_DATAPATHS)
       const talker = await listening("a");
       const before = await talker.who();
       await talker.send(`${NAT.server}:9`, "anybody");
-      assert.deepEqual(await talker.errors(), [portUnreachable(NAT.server)]);
+      assert.deepEqual(await talker.errors(), [portUnreachable(`${NAT.server}:9`)]);
       assert.equal(await talker.who(), before);
       await talker.stop();
     });
@@ -42,7 +45,7 @@ for (const datapath of WORKER_DATAPATHS)
       const endpoint = await abandoned("b");
       const talker = await listening("server");
       await talker.send(endpoint, "anybody");
-      assert.deepEqual(await talker.errors(), [portUnreachable(endpoint.split(":")[0] ?? "")]);
+      assert.deepEqual(await talker.errors(), [portUnreachable(endpoint)]);
       await talker.stop();
     });
 
@@ -55,7 +58,7 @@ for (const datapath of WORKER_DATAPATHS)
         const talker = await listening(sender);
         const before = await talker.who();
         await talker.send(endpoint, "anybody");
-        assert.deepEqual(await talker.errors(), [portUnreachable(endpoint.split(":")[0] ?? "")], sender);
+        assert.deepEqual(await talker.errors(), [portUnreachable(endpoint)], sender);
         assert.equal(await talker.who(), before);
         await talker.stop();
       }

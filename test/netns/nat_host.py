@@ -129,10 +129,11 @@ def errors_of(bound):
     found = []
     try:
         while True:
-            for level, kind, data in bound.recvmsg(512, 512, socket.MSG_ERRQUEUE)[1]:
+            _, told, _, about = bound.recvmsg(512, 512, socket.MSG_ERRQUEUE)
+            for level, kind, data in told:
                 if (level, kind) == (socket.IPPROTO_IP, IP_RECVERR) and data[4] == 2:  # SO_EE_ORIGIN_ICMP
                     offender = socket.inet_ntoa(data[20:24])
-                    found.append({"type": data[5], "code": data[6], "from": offender})
+                    found.append({"type": data[5], "code": data[6], "from": offender, "about": "%s:%d" % about})
     except BlockingIOError:
         return found
 
