@@ -226,6 +226,25 @@ TEST(Icmp, OurAnswersAreLimitedByTimeForOneSubscriberWithoutHarmToAnother)
 	EXPECT_EQ(nat.answers().size(), 1u);
 }
 
+// Each of them is new and has done nothing yet, so no limit of its own holds it back.
+TEST(Icmp, AFloodFromMadeUpSourcesLeavesSubscribersTheirPathMtu)
+{
+	Scene scene = one_address();
+	scene.config.mtu_outside = 1000;
+	scene.pools.pools[0].last_port = 1024 + 128 - 1;  // one block
+	Nat nat(scene);
+	nat.open_udp(kA, kR1);
+	for (const uint8_t ttl : {uint8_t{1}, uint8_t{64}}) {  // expires here; finds no block
+		for (uint32_t i = 0; i < 3000; i++) {
+			nat.inside(udp({htonl(0x0a010000 + i), 5000}, endpoint(kR1), 20, {.ttl = ttl}));
+			nat.answers();
+		}
+		EXPECT_EQ(nat.refusal(udp(endpoint(kA), endpoint(kR1), 1200)), VX_DROP_too_big);
+		EXPECT_EQ(nat.answers().size(), 1u);
+		nat.advance(2);
+	}
+}
+
 TEST(Icmp, NothingAnswersAnErrorALaterFragmentOrASourceThatIsNoHost)
 {
 	Nat nat(one_address());

@@ -9,7 +9,8 @@ namespace vx::nat {
 
 Replies::Replies(Arena &arena, const Config &config, Stats &stats)
 	: config_(config), ring_(arena.take<Reply>(kRing)), side_(Rate::per_second(config.icmp_per_second)),
-	  subscriber_(Rate::per_second(config.icmp_per_second_subscriber)), stats_(stats)
+	  subscriber_(Rate::per_second(config.icmp_per_second_subscriber)),
+	  newcomers_(Rate::per_second(config.icmp_per_second / 2)), stats_(stats)
 {
 }
 
@@ -33,7 +34,9 @@ void Replies::answer(const Packet &packet, const Headers &h, Side to, const Icmp
 		return;
 	if (h.protocol == IPPROTO_ICMP && h.icmp_type() != kIcmpEcho && h.icmp_type() != kIcmpEchoReply)
 		return;
-	if (subscriber && !subscriber_.allows(subscriber->icmp_due_ns, now_ns)) {
+	const bool newcomer = to == Side::inside && !(subscriber && (subscriber->blocks || subscriber->permanent));
+	if ((subscriber && !subscriber_.allows(subscriber->icmp_due_ns, now_ns)) ||
+	    (newcomer && !newcomers_.allows(newcomers_due_ns_, now_ns))) {
 		stats_.replies_limited++;
 		return;
 	}
@@ -46,6 +49,8 @@ void Replies::answer(const Packet &packet, const Headers &h, Side to, const Icmp
 	}
 	if (subscriber)
 		subscriber_.charge(subscriber->icmp_due_ns, now_ns);
+	if (newcomer)
+		newcomers_.charge(newcomers_due_ns_, now_ns);
 	reply->to = to;
 	reply->realm = packet.realm;
 	reply->cookie = packet.cookie;

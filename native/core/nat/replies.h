@@ -1,6 +1,7 @@
 // ICMP errors of our own: written into a queue the caller drains after each batch. Pure; the worker's thread.
 //
-// Rate-limited by side and, inside, by subscriber, so that one who provokes them does not use up the others' share.
+// Rate-limited by side and, inside, by subscriber, so that one who provokes them does not use up the others' share. Hosts that
+// have no block yet, of which anybody can make up as many as there are addresses, have half of a side's together.
 // Silence towards what RFC 1122 section 3.2.2 forbids to answer: ICMP errors, later fragments, sources that are not one
 // host.
 #pragma once
@@ -68,8 +69,9 @@ private:
 	const Config &config_;
 	Reply *ring_;
 	uint32_t first_ = 0, end_ = 0;
-	Rate side_, subscriber_;
+	Rate side_, subscriber_, newcomers_;
 	uint64_t due_ns_[2] = {};  // by Side
+	uint64_t newcomers_due_ns_ = 0;
 	uint16_t id_ = 0;
 	Stats &stats_;
 };
