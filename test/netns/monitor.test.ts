@@ -146,7 +146,9 @@ describe("vxpipe monitor", ROOT_ONLY, () => {
       .filter((at) => at >= 0);
     let from = 0;
     for (const at of numbers) {
-      assert.ok(at - from <= 5, `${at - from} shown in a second`);
+      // The flood may have begun in a second that had nothing else to tell of.
+      const most = from === 0 ? 10 : 5;
+      assert.ok(at - from <= most, `${at - from} shown in a second`);
       from = at + 1;
     }
     assert.ok(numbers.length >= 2);
