@@ -191,17 +191,19 @@ export class BlockLog {
   private async begin(file: RecordsFile): Promise<void> {
     await file.open();
     const time = this.now();
-    const open = await openIn(file.path);
+    const { open, latest } = await openIn(file.path);
+    // A clock may have been put back since.
+    const over = Math.max(time, latest);
     const own = [...this.held.values()].flat();
     const known = new Set([...own, ...this.ended].map(identity));
     const left = open.filter((one) => !known.has(identity(one)));
     await file.append([
       JSON.stringify({ time: new Date(time).toISOString(), event: "start" }),
-      ...left.map((one) => lineText("released", one.to ?? time, one, one.from)),
+      ...left.map((one) => lineText("released", one.to ?? over, one, one.from)),
       ...own.map((one) => lineText("held", time, one, one.from)),
     ]);
     this.begun = true;
-    for (const one of left) this.remember({ ...one, to: one.to ?? time });
+    for (const one of left) this.remember({ ...one, to: one.to ?? over });
   }
 
   private linesOf(changes: readonly Change[]): string[] {
@@ -307,21 +309,24 @@ function holdingOf(line: Line, to: number | null): Holding {
 
 /** What was granted and not released when the file ends, until somebody else was granted it if that is there. Read from its
  * end to the start of its last run: what was granted before that has been told again, or released, there. */
-async function openIn(path: string): Promise<Holding[]> {
+async function openIn(path: string): Promise<{ open: Holding[]; latest: number }> {
   const over = new Set<string>();
   const nextFrom = new Map<string, number>();
   const open: Holding[] = [];
+  let latest = -Infinity;
   for await (const text of linesBackward(path)) {
     if (text.includes('"event":"start"')) break;
     const line = parseLine(text);
     if (line === null) continue;
+    const time = Date.parse(line.time);
+    if (time > latest) latest = time;
     const [block, holder] = [keyOf(line), holderOf(line)];
     const holding = holdingOf(line, nextFrom.get(block) ?? null);
     if (!over.has(holder) && line.event !== "released") open.push(holding);
     over.add(holder);
     if (line.event !== "released") nextFrom.set(block, holding.from);
   }
-  return open.toReversed();
+  return { open: open.toReversed(), latest };
 }
 
 /** Of records in a file: who had the port then. */

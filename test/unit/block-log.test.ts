@@ -177,6 +177,16 @@ test("of two whom a killed daemon left with one block the first had it until the
   assert.deepEqual([await inside(50), await inside(150)], ["10.0.0.5", "10.0.0.6"]);
 });
 
+test("a clock that was put back between two runs releases no block before the last thing that is known", async (t) => {
+  const { path, make, now } = kept(t);
+  const log = await make();
+  await log.add([record(100, true), record(110, true, "10.0.0.6", 4096), record(200, false, "10.0.0.6", 4096)], toWall);
+  now.seconds = 50;
+  await make();
+  assert.deepEqual(told(path).slice(-1), ["03:20 released 10.0.0.5 2048"]);
+  assert.equal((await searchRecords(path, "203.0.113.1", 2050, zero + 150_000))?.inside, "10.0.0.5");
+});
+
 test("what cannot be written when the packet path ends is written when the disk is well again", async (t) => {
   const { path, events, now, make } = kept(t);
   const log = await make();
