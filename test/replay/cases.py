@@ -1,15 +1,16 @@
 """The cases. Ports and identifications named here are what a replay's constant key gives."""
 from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.l2 import ARP, Ether
+from scapy.layers.l2 import ARP, Dot1Q
 from scapy.packet import Raw
 
 from nat_case import A, B, BASE, HOST_MAC, P, P2, R, R2, ROUTER, START, NatCase, changed, echo, error, parsed, pieces, tcp, udp
-from world import HOP_MAC, INSIDE_MAC, OUTSIDE_MAC
+from world import HOP_MAC, INSIDE_MAC, OUTSIDE_MAC, PEER6, VTEP6
 
 # A host's first three ports: by UDP from 5000, TCP from 5000, ICMP.
 UDP_PORT, TCP_PORT, ICMP_ID = 16190, 16188, 16135
 # Of later ones.
 UDP_PORT_LATER, UDP_PORT_101, UDP_PORT_PLAIN, HAIRPIN_PORT = 42630, 42630, UDP_PORT, 16190
+ONE_BLOCK_PORTS = 1054, 1082
 FRAGMENT_IDS = 30579, 30835
 CASES = []
 
@@ -281,7 +282,54 @@ def ethernet():
     one.originates()
 
 
+def underlays():
+    for name, sentence, more in (
+        ("underlay-vlan", "Answers go back behind the VLAN tags a host's packets came with.", {"tags": (Dot1Q(vlan=5), Dot1Q(vlan=7, prio=3))}),
+        (
+            "underlay-ipv6",
+            "Over IPv6 answers come from the configured address, with a UDP checksum.",
+            {
+                "config": BASE.replace("vxlan: {}", f"vxlan: {{ local: \"{VTEP6}\" }}"),
+                "peer": PEER6,
+                "vtep": VTEP6,
+                "tags": (Dot1Q(vlan=5),),
+            },
+        ),
+    ):
+        one = case(name, sentence, **more)
+        sent = udp(A, R, 5000, 53)
+        one.from_inside(sent)
+        one.leaves(changed(sent, src=P, sport=UDP_PORT))
+        answer = udp(R, P, 53, UDP_PORT, data=bytes(range(101)), tos=2)
+        one.from_outside(answer)
+        one.returns(changed(answer, dst=A, dport=5000))
+
+
+def exhausted():
+    one = case(
+        "exhausted",
+        "Who finds no block is told so, until the last port of one has rested.",
+        config=BASE.replace("1024-65535", "1024-1087"),
+        more="    blocks: { size: 64, perSubscriber: 1 }\n    timeouts: { udp: 30, portHold: 10 }\n",
+    )
+    first, second = udp(A, R, 5000, 53), parsed(udp(B, R, 5000, 53))
+    one.from_inside(first)
+    one.leaves(changed(first, src=P, sport=ONE_BLOCK_PORTS[0]))
+    one.from_inside(second, fate="no_block")
+    one.returns(parsed(error(P, B, 3, 13, second, flags=0, id=1, tos=0xC0)))
+    one.originates()
+    one.wait(39)
+    one.from_inside(second, fate="no_block")
+    one.returns(parsed(error(P, B, 3, 13, second, flags=0, id=2, tos=0xC0)))
+    one.originates()
+    one.wait(2)
+    one.from_inside(second)
+    one.leaves(changed(second, src=P, sport=ONE_BLOCK_PORTS[1]))
+
+
 flows()
+underlays()
+exhausted()
 icmp_errors()
 fragments()
 too_big()

@@ -7,7 +7,8 @@ import json
 import struct
 
 from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.l2 import ARP, Ether
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
 from world import HOP_MAC, INSIDE_MAC, OUTSIDE_MAC, PEER, SENDER_MAC, VTEP, tunnel_bytes, vxlan_header
@@ -105,10 +106,10 @@ def pieces(packet, mtu):
 
 
 class NatCase:
-    def __init__(self, name, sentence, more="", config=BASE, plain=False):
+    def __init__(self, name, sentence, more="", config=BASE, plain=False, tags=(), peer=PEER, vtep=VTEP):
         self.name, self.sentence = name, sentence
         self.config = config + more
-        self.plain = plain
+        self.plain, self.tags, self.peer, self.vtep = plain, tags, peer, vtep
         self.captures = {"in": [], "return": [], "out": [], "return-out": []}
         self.time = START
         self.outer_id = 0
@@ -136,11 +137,18 @@ class NatCase:
         else:
             counts["dropped"][name] = counts["dropped"].get(name, 0) + 1
 
+    def link(self, dst, src):
+        frame = Ether(dst=dst, src=src)
+        for tag in self.tags:
+            frame = frame / tag.copy()
+        return frame
+
     def inner(self, packet, vni=100, macs=(ROUTER_MAC, HOST_MAC)):
+        link = self.link(INSIDE_MAC, SENDER_MAC)
         if self.plain:
-            return Ether(dst=INSIDE_MAC, src=SENDER_MAC) / packet
+            return link / packet
         frame = Ether(dst=macs[0], src=macs[1]) / packet
-        return tunnel_bytes(vxlan_header(vni) + bytes(frame))
+        return tunnel_bytes(vxlan_header(vni) + bytes(frame), source=self.peer, destination=self.vtep, link=link)
 
     # A packet comes from inside or outside; what leaves for it is told by leaves() and returns().
     def from_inside(self, packet, fate="forwarded", **where):
@@ -155,15 +163,20 @@ class NatCase:
         self.put("out", Ether(dst=HOP_MAC, src=OUTSIDE_MAC) / packet, time)
 
     def returns(self, packet, vni=100, macs=(HOST_MAC, ROUTER_MAC), flow=None):
+        link = self.link(SENDER_MAC, INSIDE_MAC)
         if self.plain:
-            return self.put("return-out", Ether(dst=SENDER_MAC, src=INSIDE_MAC) / packet)
+            return self.put("return-out", link / packet)
         frame = Ether(dst=macs[0], src=macs[1]) / packet
         port = source_port(flow or packet) if IP in packet else 49152
         tos = packet.tos & 3 if IP in packet else 0
-        link = Ether(dst=SENDER_MAC, src=INSIDE_MAC)
-        outer = link / IP(src=VTEP, dst=PEER, id=self.outer_id, ttl=64, tos=tos)
+        payload = Raw(vxlan_header(vni) + bytes(frame))
+        if ":" in self.vtep:  # RFC 6935 aside: with a checksum
+            outer = link / IPv6(src=self.vtep, dst=self.peer, hlim=64, tc=tos) / UDP(sport=port, dport=4789)
+        else:
+            outer = link / IP(src=self.vtep, dst=self.peer, id=self.outer_id, ttl=64, tos=tos)
+            outer = outer / UDP(sport=port, dport=4789, chksum=0)
         self.outer_id += 1
-        self.put("return-out", outer / UDP(sport=port, dport=4789, chksum=0) / Raw(vxlan_header(vni) + bytes(frame)))
+        self.put("return-out", outer / payload)
 
     def originates(self, count=1):
         self.counters["originated"] += count

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -32,7 +32,7 @@ const leaving = readPackets(readFileSync(join(root, "test/packets/rule-udp/out.p
 
 let runs = 0;
 
-interface Inside {
+interface Side {
   received: number;
   forwarded: number;
   passed: number;
@@ -57,7 +57,7 @@ function replay(input: Buffer | string, ...more: string[]) {
   return { code: status, out: stdout, err: stderr, path: path as string, read };
 }
 
-const statisticsOf = (text: string) => JSON.parse(text) as { inside: Inside; datapath: object; uptimeSeconds: number };
+const statisticsOf = (text: string) => JSON.parse(text) as { inside: Side; datapath: object; uptimeSeconds: number };
 
 /** Times as a capture with that unit keeps them. */
 const kept = (unit: bigint) =>
@@ -154,7 +154,7 @@ test("time that runs backwards is kept as it is and loses nothing", () => {
 });
 
 /** A case's packets by its own configuration. */
-function replayCase(name: string, edit: (frame: Buffer) => Buffer = (frame) => frame): Inside {
+function replayCase(name: string, edit: (frame: Buffer) => Buffer = (frame) => frame): Side {
   const input = pcap(framesOf(name).map((frame, index) => ({ frame: edit(frame), time: BigInt(index) * second })));
   const { out } = replay(input, "--config", join(root, "test/packets", name, "config.yaml"), "-o", "json");
   return statisticsOf(out).inside;
@@ -272,6 +272,54 @@ test("--return and --return-out without nat.source are refused", () => {
     const { code, err } = replay(good, option, join(directory, "x.pcap"));
     assert.deepEqual([code, err.split("\n")[0]?.includes("need nat.source")], [2, true]);
   }
+});
+
+/** A case of test/replay with other files; `--config` counts where it is given last. */
+function replayNat(name: string, input: Buffer | string, ...more: string[]) {
+  return replay(input, "--config", join(root, "test/replay", name, "config.yaml"), ...more);
+}
+
+const natFile = (name: string, file: string): string => join(root, "test/replay", name, file);
+
+test("with source NAT each of the captures but --in and --out may be left out", () => {
+  const { code, err, read } = replayNat("flows", natFile("flows", "in.pcap"));
+  assert.deepEqual([code, err], [0, ""]);
+  assert.deepEqual(readPackets(read()), readPackets(readFileSync(natFile("flows", "out.pcap"))));
+  const back = join(directory, "back.pcap");
+  assert.equal(replayNat("ttl-expired", natFile("ttl-expired", "in.pcap"), "--return-out", back).code, 0);
+  assert.equal(readPackets(readFileSync(back)).length, 3, "ICMP errors of ours need no --return");
+});
+
+test("of two packets at one time the one from inside is first, so its answer finds the way back", () => {
+  const [first] = readPackets(readFileSync(natFile("flows", "in.pcap")));
+  const [answer] = readPackets(readFileSync(natFile("flows", "return.pcap")));
+  assert.ok(first !== undefined && answer !== undefined);
+  const returning = (time: bigint): Side => {
+    const [file, back] = [join(directory, "return.pcap"), join(directory, "back.pcap")];
+    writeFileSync(file, pcap([{ frame: answer.frame, time }]));
+    const { out } = replayNat("flows", pcap([first]), "--return", file, "--return-out", back, "-o", "json");
+    return (JSON.parse(out) as { outside: Side }).outside;
+  };
+  assert.equal(returning(first.time).forwarded, 1);
+  assert.equal(returning(first.time - 1000n).dropped["no_session"], 1);
+});
+
+test("captures from before 1971 and years apart are one clock", () => {
+  const [first] = readPackets(readFileSync(natFile("flows", "in.pcap")));
+  assert.ok(first !== undefined);
+  const times = [0n, 300n, 1000n, 4_000_000_000n];
+  const input = pcap(times.map((time) => ({ frame: first.frame, time: time * second })));
+  const { out } = replayNat("flows", input, "-o", "json");
+  const { nat, inside } = JSON.parse(out) as { nat: { sessionsCreated: number }; inside: Side };
+  assert.deepEqual([inside.forwarded, nat.sessionsCreated], [4, 3]);
+});
+
+test("a damaged --return is refused by its name, and nothing is written", () => {
+  const [file, back] = [join(directory, "damaged.pcap"), join(directory, "never.pcap")];
+  writeFileSync(file, good.subarray(0, 60));
+  const { code, err } = replayNat("flows", natFile("flows", "in.pcap"), "--return", file, "--return-out", back);
+  assert.deepEqual([code, err.startsWith(`vxpipe: ${file}: `)], [2, true]);
+  assert.equal(existsSync(back), false);
 });
 
 test("two outputs to one file are refused", () => {
