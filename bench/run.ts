@@ -89,6 +89,8 @@ async function main(): Promise<void> {
   });
   if (process.getuid?.() !== 0) throw new Error("the bench makes network namespaces and needs root");
   if (cpus().length < 2) throw new Error("the bench compares one core with two and needs two");
+  // Each bed listens to signals and to the exit.
+  process.setMaxListeners(20);
   const repeats = Number(values.repeats);
   const seconds = Number(values.seconds);
   const started = new Date();
