@@ -82,7 +82,7 @@ int parse(struct xdp_md *ctx)
 
 	if (stage_parse(ctx, &cursor, &inner) != VX_GO_ON)
 		return XDP_PASS;
-	return bpf_redirect_map(&redirect_map, 0, XDP_ABORTED);
+	return bpf_redirect_map(&redirect_map, VX_OUTSIDE, XDP_ABORTED);
 }
 
 SEC("xdp")
@@ -101,7 +101,7 @@ int decapsulate(struct xdp_md *ctx)
 		return XDP_ABORTED;
 	stage_copy_hop((__u32 *)ethernet);
 	ethernet->protocol_be = bpf_htons(ETH_P_IP);
-	return bpf_redirect_map(&redirect_map, 0, XDP_ABORTED);
+	return bpf_redirect_map(&redirect_map, VX_OUTSIDE, XDP_ABORTED);
 }
 
 SEC("xdp")
