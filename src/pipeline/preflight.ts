@@ -6,7 +6,7 @@ import { systemReason, VxpipeError } from "./errors.js";
 import { makeDirectory } from "./make-directory.js";
 import type { Native } from "./native.js";
 import type { Plan } from "./plan.js";
-import { lockedShortage, missingCapabilities } from "./privileges.js";
+import { lockedShortage, missingCapabilities, priorityShortage } from "./privileges.js";
 
 export const kernelMin = [6, 1] as const;
 
@@ -24,7 +24,8 @@ export function preflight(plan: Plan, native: Native): void {
   checkKernel();
   const missing = missingCapabilities(native);
   if (missing.length > 0) throw new VxpipeError("CAPABILITY_MISSING", `this process lacks ${missing.join(", ")}`);
-  const shortage = lockedShortage(native, readFileSync("/proc/self/limits", "utf8"));
+  const limits = readFileSync("/proc/self/limits", "utf8");
+  const shortage = lockedShortage(native, limits) ?? priorityShortage(native, limits, plan.datapath.workers.priority);
   if (shortage !== null) throw new VxpipeError("CAPABILITY_MISSING", `this process lacks ${shortage}`);
   if (!existsSync("/sys/kernel/btf/vmlinux")) {
     throw new VxpipeError("BTF_MISSING", "the kernel does not describe its types: /sys/kernel/btf/vmlinux is missing");

@@ -45,6 +45,13 @@ export function lockedShortage(native: Native, limits: string): string | null {
   return `CAP_IPC_LOCK, and may lock ${kib(limit)} of memory; packets take ${kib(lockedMin)} at least`;
 }
 
+/** What a real-time priority of the workers is short of, in a sentence; null: it may be had, or is not asked for. */
+export function priorityShortage(native: Native, limits: string, priority: number): string | null {
+  const limit = Number(/^Max realtime priority +(\d+)/m.exec(limits)?.[1] ?? Infinity);
+  if (priority <= limit || native.hasCapability(useful.CAP_SYS_NICE)) return null;
+  return `CAP_SYS_NICE, and may give threads a real-time priority of ${limit} at most; workers.priority is ${priority}`;
+}
+
 /** Gives up the rest in every thread, for good. Returns what is left. */
 export function dropPrivileges(native: Native, mounted: boolean, uid: number = process.geteuid?.() ?? 0): string[] {
   const wanted = { ...required, ...useful, ...(mounted ? unmounting : {}), ...(uid === 0 ? rootsFiles : {}) };

@@ -80,6 +80,13 @@ const REFUSALS: Refusal[] = [
     says: /^vxpipe: this process lacks CAP_IPC_LOCK, and may lock 8192 KiB of memory; packets take 16384 KiB at least\n {2}Run/,
   },
   {
+    what: "a missing capability, CAP_SYS_NICE, where workers are to have a real-time priority",
+    config: () => ({ workers: { priority: 10 } }),
+    wrapper: ["prlimit", "--rtprio=0:0", "setpriv", "--bounding-set=-sys_nice", "--inh-caps=-sys_nice"],
+    code: 1,
+    says: /^vxpipe: this process lacks CAP_SYS_NICE, and may give threads a real-time priority of 0 at most; workers\.priority is 10\n/,
+  },
+  {
     what: "another XDP program on the inside interface",
     obstacle: (bed) => keeping(bed, "gateway", tool("vxbare"), ["--inside", "in0", "--pass"]),
     code: 1,

@@ -10,7 +10,7 @@ import { networkNamespace, readLastRun, writeLastRun } from "../../src/pipeline/
 import type { Native } from "../../src/pipeline/native.js";
 import { planOf, type Plan } from "../../src/pipeline/plan.js";
 import { checkKernel, preflight } from "../../src/pipeline/preflight.js";
-import { lockedShortage } from "../../src/pipeline/privileges.js";
+import { lockedShortage, priorityShortage } from "../../src/pipeline/privileges.js";
 import { LiveLine } from "../../src/telemetry/live-line.js";
 import { simulate } from "./simulated-native.js";
 
@@ -105,4 +105,15 @@ test("too little memory that may be locked is named with the capability that hel
   assert.equal(lockedShortage(without, limits("16777216")), null);
   assert.equal(lockedShortage(without, limits("unlimited")), null);
   assert.equal(lockedShortage(native, limits("8388608")), null);
+});
+
+test("a real-time priority that may not be had is named with the capability that helps", () => {
+  const { native } = simulate();
+  const without: Native = { ...native, hasCapability: (number: number) => number !== 23 };
+  const limits = "Max realtime priority     5                    5                    \n";
+  const says = "CAP_SYS_NICE, and may give threads a real-time priority of 5 at most; workers.priority is 6";
+  assert.equal(priorityShortage(without, limits, 6), says);
+  assert.equal(priorityShortage(without, limits, 5), null);
+  assert.equal(priorityShortage(without, limits, 0), null);
+  assert.equal(priorityShortage(native, limits, 6), null);
 });
