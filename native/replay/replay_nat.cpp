@@ -28,12 +28,18 @@ nat::Config engine_config(nat::Config config)
 	return config;
 }
 
-// Of silence, after which nothing changes any more.
+// Of silence, after which no session and no block is left.
 uint64_t settled_after_ns(const nat::Timeouts &timeouts)
 {
 	const uint32_t longest = std::max({timeouts.tcp_established, timeouts.tcp_opening, timeouts.tcp_closing,
-					   timeouts.udp, timeouts.icmp, timeouts.fragments, timeouts.unsolicited_syn});
+					   timeouts.udp, timeouts.icmp});
 	return (uint64_t{longest} + timeouts.port_hold + 2) * kSecondNs;
+}
+
+// Likewise, no fragment and no SYN that waits.
+uint64_t forgotten_after_ns(const nat::Timeouts &timeouts)
+{
+	return (uint64_t{std::max(timeouts.fragments, timeouts.unsolicited_syn)} + 2) * kSecondNs;
 }
 
 }  // namespace
@@ -92,12 +98,18 @@ void ReplayNat::advance(uint64_t now_ns)
 {
 	if (!engine_)
 		begin(now_ns);
-	const uint64_t stepped_ns = std::min(now_ns, now_ns_ + settled_after_ns(plan_.engine.timeouts));
-	for (; next_tick_ns_ <= stepped_ns; next_tick_ns_ += Translation::kTickNs)
+	// In steps while they change anything; the rest of a long silence is one.
+	const nat::Timeouts &timeouts = plan_.engine.timeouts;
+	const uint64_t forgotten_ns = now_ns_ + forgotten_after_ns(timeouts);
+	const uint64_t settled_ns = std::max(forgotten_ns, now_ns_ + settled_after_ns(timeouts));
+	const auto changes = [&] {
+		return next_tick_ns_ <= forgotten_ns || engine_->sessions().count() || engine_->subscribers().with_blocks();
+	};
+	for (; next_tick_ns_ <= std::min(now_ns, settled_ns) && changes(); next_tick_ns_ += Translation::kTickNs)
 		tick(next_tick_ns_);
 	if (next_tick_ns_ <= now_ns) {
 		tick(now_ns);
-		next_tick_ns_ = now_ns + Translation::kTickNs;
+		next_tick_ns_ += ((now_ns - next_tick_ns_) / Translation::kTickNs + 1) * Translation::kTickNs;
 	}
 	now_ns_ = now_ns;
 }
