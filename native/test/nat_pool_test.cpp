@@ -69,6 +69,26 @@ TEST(Pool, ARealmUsesOnlyThePoolsThatServeIt)
 	EXPECT_EQ(nat.refusal(udp(endpoint(kA), endpoint(kR1)), kPlainRealm), VX_DROP_no_block);
 }
 
+TEST(Pool, ABlockOnBothSidesOf1024GivesLowPortsToLowOnesUntilNoneIsLeftAndHighOnesToHigh)
+{
+	Scene scene = small_pool(1, 2048);
+	scene.pools.pools[0].first_port = 0;
+	scene.pools.pools[0].last_port = 2047;
+	scene.config.sessions_per_subscriber = 4000;
+	Nat nat(scene);
+	std::set<uint16_t> used;
+	for (uint32_t port = 1; port < 1024; port++) {
+		const uint16_t mapped = nat.open_udp(from("10.0.0.5", port).c_str(), kR1).port;
+		EXPECT_LT(mapped, 1024);
+		used.insert(mapped);
+	}
+	EXPECT_EQ(used.size(), 1023u) << "all but port 0";
+	for (uint32_t port = 1024; port < 2048; port++)
+		used.insert(nat.open_udp(from("10.0.0.5", port).c_str(), kR1).port);
+	EXPECT_EQ(used.size(), 2047u);
+	EXPECT_EQ(nat.refusal(flow("10.0.0.5", 3000)), VX_DROP_no_block);
+}
+
 TEST(Pool, OfALimitOf128TheNextSessionIsRefusedAndAnotherSubscriberUnaffected)
 {
 	Scene scene = one_address();

@@ -69,7 +69,7 @@ TEST(SharedPorts, ABlockHasOneOwnerAtATimeWhoAloneWritesWhatIsIts)
 				taken++;
 				mine.push_back(block);
 				blocks.block(block).subscriber = number;
-				blocks.free_ports(block, 1)[0] &= ~uint64_t{1};
+				blocks.take_port(block, 1, 0);
 				uint32_t &mapping = blocks.mappings_at(address, blocks.first_port_of_block(block));
 				ASSERT_EQ(mapping, 0u);
 				mapping = number + 1;
@@ -83,6 +83,7 @@ TEST(SharedPorts, ABlockHasOneOwnerAtATimeWhoAloneWritesWhatIsIts)
 				ASSERT_EQ(blocks.owner(address, IPPROTO_UDP, port), number);
 				ASSERT_EQ(blocks.mappings_at(address, port), number + 1);
 				blocks.mappings_at(address, port) = 0;
+				blocks.give_back_port(block, 1, 0);
 				blocks.release(block, 0);
 			}
 		}

@@ -112,7 +112,7 @@ void Engine::process_batch(std::span<Packet> packets, std::span<Verdict> verdict
 		}
 		for (size_t i = 0; i < count; i++)
 			if (lanes[i].opens)
-				subscribers_.prefetch_record(packets[from + i].realm, lanes[i].h.source_be);
+				prefetch_opening(packets[from + i], lanes[i].h);
 		for (size_t i = 0; i < count; i++)
 			verdicts[from + i] = lanes[i].refused >= 0
 						     ? drop(static_cast<vx_drop>(lanes[i].refused))
@@ -135,6 +135,13 @@ bool Engine::prefetch_session(const Packet &packet, uint64_t hash) const
 		return !sessions_.prefetch_inside_record(hash);
 	sessions_.prefetch_outside_record(hash);
 	return false;
+}
+
+void Engine::prefetch_opening(const Packet &packet, const Headers &h) const
+{
+	const uint32_t subscriber = subscribers_.prefetch_record(packet.realm, h.source_be);
+	if (subscriber != kNone)
+		mappings_.prefetch_find(subscriber, h.protocol, h.source_port_be);
 }
 
 Verdict Engine::dispatch(Packet &packet, Headers &h, uint64_t hash)

@@ -88,6 +88,7 @@ private:
 	// engine.cpp
 	uint64_t flow_hash(const Packet &packet, const Headers &h) const;
 	void prefetch_flow(const Packet &packet, uint64_t hash) const;
+	void prefetch_opening(const Packet &packet, const Headers &h) const;
 	bool prefetch_session(const Packet &packet, uint64_t hash) const;
 	Verdict dispatch(Packet &packet, Headers &h, uint64_t hash);
 	Verdict translate(Packet &packet, Headers &h, uint64_t hash);

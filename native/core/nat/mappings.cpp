@@ -64,7 +64,13 @@ Mappings::Made Mappings::find_or_make(uint32_t subscriber, uint8_t protocol, uin
 	const auto port = subscribers_.take_port(subscriber, protocol, host16(inside_port_be), now_ns);
 	if (port.refused >= 0)
 		return {port.refused, kNone};
+	blocks_.prefetch_port(port.address, port.port);
 	const uint32_t number = slab_.take();
+	slab_.prefetch_next();
+	if (shared)
+		index_.insert(hash(subscriber, protocol, inside_port_be), number);
+	subscribers_[subscriber].mappings++;
+	stats_.mappings_created++;
 	uint32_t &head = blocks_.mappings_at(port.address, port.port);
 	slab_[number] = {.subscriber = subscriber,
 			 .inside_port_be = inside_port_be,
@@ -78,10 +84,6 @@ Mappings::Made Mappings::find_or_make(uint32_t subscriber, uint8_t protocol, uin
 			 .list_previous = kNone,
 			 .resting_since = 0};
 	head = number + 1;
-	subscribers_[subscriber].mappings++;
-	if (shared)
-		index_.insert(hash(subscriber, protocol, inside_port_be), number);
-	stats_.mappings_created++;
 	return {-1, number};
 }
 

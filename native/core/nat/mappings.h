@@ -42,6 +42,10 @@ public:
 	uint32_t count() const { return slab_.used(); }
 	uint32_t top() const { return slab_.top(); }
 	void prefetch(uint32_t number) const { slab_.prefetch(number); }
+	void prefetch_find(uint32_t subscriber, uint8_t protocol, uint16_t inside_port_be) const
+	{
+		index_.prefetch(hash(subscriber, protocol, inside_port_be));
+	}
 
 private:
 	uint64_t hash(uint32_t subscriber, uint8_t protocol, uint16_t inside_port_be) const

@@ -238,11 +238,15 @@ uint32_t PortBlocks::grant(uint32_t pool, uint16_t address, bool low, uint32_t w
 			   .waiting = 0,
 			   .granted = true,
 			   .release_waits = false,
+			   .free = {},
 			   .released_ns = blocks_[number].released_ns};
 	const uint64_t *masked = masked_ + size_t{address} * (kPorts / 64) + size_t{block} * block_words_;
 	for (uint32_t protocol = 0; protocol < kProtocolClasses; protocol++)
-		for (uint32_t i = 0; i < block_words_; i++)
-			free_ports(number, protocol)[i] = ~masked[i];
+		for (uint32_t i = 0; i < block_words_; i++) {
+			const uint64_t word = free_words_of(number, protocol)[i] = ~masked[i];
+			blocks_[number].free[protocol][0] += static_cast<uint16_t>(__builtin_popcountll(word & kEvenPorts));
+			blocks_[number].free[protocol][1] += static_cast<uint16_t>(__builtin_popcountll(word & ~kEvenPorts));
+		}
 	owner_of(address, block).store(static_cast<uint8_t>(worker + 1), std::memory_order_release);
 	return number;
 }
@@ -270,9 +274,31 @@ uint32_t PortBlocks::free_blocks(uint16_t address) const
 	return count;
 }
 
-std::span<uint64_t> PortBlocks::free_ports(uint32_t block, uint32_t protocol)
+std::span<const uint64_t> PortBlocks::free_ports(uint32_t block, uint32_t protocol_class) const
 {
-	return {free_ports_ + (size_t{block} * kProtocolClasses + protocol) * block_words_, block_words_};
+	return {free_words_of(block, protocol_class), block_words_};
+}
+
+void PortBlocks::take_port(uint32_t number, uint32_t protocol_class, uint32_t port_in_block)
+{
+	Block &block = blocks_[number];
+	uint64_t &word = free_words_of(number, protocol_class)[port_in_block / 64];
+	const uint64_t bit = uint64_t{1} << port_in_block % 64;
+	require(word & bit);
+	word &= ~bit;
+	block.free[protocol_class][port_in_block & 1]--;
+	block.in_use++;
+}
+
+void PortBlocks::give_back_port(uint32_t number, uint32_t protocol_class, uint32_t port_in_block)
+{
+	Block &block = blocks_[number];
+	uint64_t &word = free_words_of(number, protocol_class)[port_in_block / 64];
+	const uint64_t bit = uint64_t{1} << port_in_block % 64;
+	require(!(word & bit) && block.in_use > 0);
+	word |= bit;
+	block.free[protocol_class][port_in_block & 1]++;
+	block.in_use--;
 }
 
 }  // namespace vx::nat

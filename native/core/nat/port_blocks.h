@@ -21,8 +21,16 @@
 
 namespace vx::nat {
 
+inline constexpr uint64_t kEvenPorts = 0x5555555555555555u;  // of a word of 64
 inline constexpr uint16_t kNoAddress = UINT16_MAX;
 inline constexpr uint32_t kNoWorker = UINT32_MAX;
+
+// TCP, UDP and ICMP each have the ports of a block to themselves.
+inline constexpr uint32_t kProtocolClasses = 3;
+inline uint32_t protocol_class(uint8_t protocol)
+{
+	return protocol == 6 ? 0 : protocol == 17 ? 1 : 2;
+}
 
 struct Block {
 	uint32_t subscriber;
@@ -31,6 +39,7 @@ struct Block {
 	uint32_t waiting; // its release waits for room in the records: next of those, number + 1
 	bool granted;
 	bool release_waits;
+	uint16_t free[kProtocolClasses][2];  // even and odd ports
 	uint64_t released_ns;  // the last time, as its record says; the next grant is later
 };
 
@@ -90,15 +99,15 @@ public:
 	uint64_t releases() const { return releases_.load(std::memory_order_acquire); }
 
 	// Of a granted block, its owner's alone: bit i is set while port i is free for the protocol.
-	std::span<uint64_t> free_ports(uint32_t block, uint32_t protocol_class);
+	std::span<const uint64_t> free_ports(uint32_t block, uint32_t protocol_class) const;
+	void take_port(uint32_t block, uint32_t protocol_class, uint32_t port_in_block);
+	void give_back_port(uint32_t block, uint32_t protocol_class, uint32_t port_in_block);
 	// Head of the mappings that have the port, number + 1; 0: none.
 	uint32_t &mappings_at(uint16_t address, uint16_t port) { return mappings_[address * 65536u + port]; }
 	void prefetch_port(uint16_t address, uint16_t port) const
 	{
 		__builtin_prefetch(&mappings_[address * 65536u + port]);
 	}
-
-	static constexpr uint32_t kProtocolClasses = 3;
 
 private:
 	struct PoolPlace {
@@ -124,6 +133,10 @@ private:
 	{
 		return std::atomic_ref<uint8_t>(owners_[address].worker[block]);
 	}
+	uint64_t *free_words_of(uint32_t block, uint32_t protocol_class) const
+	{
+		return free_ports_ + (size_t{block} * kProtocolClasses + protocol_class) * block_words_;
+	}
 	std::atomic<uint64_t> *free_bits(uint16_t address) { return free_ + size_t{address} * free_words_; }
 	uint32_t take_free(uint16_t address, uint32_t first, uint32_t end, uint32_t turn);
 
@@ -148,11 +161,5 @@ private:
 	uint32_t *mappings_ = nullptr;
 	alignas(kCacheLine) std::atomic<uint64_t> releases_{0};
 };
-
-// TCP, UDP and ICMP each have the ports of a block to themselves.
-inline uint32_t protocol_class(uint8_t protocol)
-{
-	return protocol == 6 ? 0 : protocol == 17 ? 1 : 2;
-}
 
 }  // namespace vx::nat

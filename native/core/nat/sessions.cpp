@@ -55,6 +55,9 @@ uint32_t Sessions::add(uint32_t mapping_number, const Remote &remote, bool from_
 	Subscriber &subscriber = subscribers_[mapping.subscriber];
 	const uint32_t public_be = blocks_.address_be(mapping.address);
 	const uint16_t public_port_be = host16(mapping.public_port);
+	const uint64_t outside_hash =
+		hash(OutsideKey{public_be, remote.address_be, public_port_be, remote.port_be, mapping.protocol});
+	outside_.prefetch(outside_hash);
 	const uint16_t address_delta = delta_of_address(subscriber.inside_be, public_be);
 	const uint16_t port_delta = delta_of_word(mapping.inside_port_be, public_port_be);
 	Session &session = slab_[number];
@@ -86,12 +89,10 @@ uint32_t Sessions::add(uint32_t mapping_number, const Remote &remote, bool from_
 	if (from_inside)
 		hold_mapping(session);
 	subscriber.sessions++;
-	const InsideKey inside = inside_key(session);
-	const OutsideKey outside = outside_key(session);
-	inside_.insert(hash(inside), number);
-	outside_.insert(hash(outside), number);
+	inside_.insert(hash(inside_key(session)), number);
 	remotes_.add(mapping_number, remote.address_be);
 	wheel_.arm(number, now, timeout(session));
+	outside_.insert(outside_hash, number);
 	stats_.sessions_created++;
 	return number;
 }

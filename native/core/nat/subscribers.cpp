@@ -8,7 +8,6 @@
 namespace vx::nat {
 namespace {
 
-constexpr uint64_t kEven = 0x5555555555555555u;
 constexpr uint32_t kLowPorts = 1024;
 
 // The place of the n-th set bit.
@@ -71,7 +70,7 @@ uint64_t Subscribers::usable(uint32_t block, uint32_t word, const Wanted &wanted
 {
 	uint64_t free = blocks_.free_ports(block, wanted.protocol)[word];
 	if (wanted.parity >= 0)
-		free &= wanted.parity ? ~kEven : kEven;
+		free &= wanted.parity ? ~kEvenPorts : kEvenPorts;
 	const uint32_t first = blocks_.first_port_of_block(block) + word * 64;
 	// 1024 is a multiple of 64: a word is on one side of it.
 	if (wanted.range == Range::low && first >= kLowPorts)
@@ -79,40 +78,51 @@ uint64_t Subscribers::usable(uint32_t block, uint32_t word, const Wanted &wanted
 	return wanted.range == Range::high && first < kLowPorts ? 0 : free;
 }
 
+// How many ports of a block fit.
+uint32_t Subscribers::count_usable(uint32_t block, const Wanted &wanted) const
+{
+	const uint32_t first = blocks_.first_port_of_block(block), end = first + blocks_.block_size();
+	uint32_t count = 0;
+	if (wanted.range != Range::any && first < kLowPorts && end > kLowPorts) {
+		for (uint32_t word = 0; word < blocks_.block_size() / 64; word++)
+			count += static_cast<uint32_t>(__builtin_popcountll(usable(block, word, wanted)));
+		return count;
+	}
+	if (wanted.range != Range::any && (wanted.range == Range::low) != (first < kLowPorts))
+		return 0;
+	const auto &free = blocks_.block(block).free[wanted.protocol];
+	return wanted.parity >= 0 ? free[wanted.parity] : uint32_t{free[0]} + free[1];
+}
+
 // Uniform over all ports that fit: RFC 6056's Algorithm 1, without its retries.
 Subscribers::Port Subscribers::pick(const Subscriber &subscriber, const Wanted &wanted, bool own_address)
 {
-	const uint32_t words = blocks_.block_size() / 64;
-	const auto each_word = [&](auto &&visit) {
-		for (uint32_t at = subscriber.first_block; at; at = blocks_.block(at - 1).next)
-			if ((blocks_.address_of_block(at - 1) == subscriber.address) == own_address)
-				for (uint32_t word = 0; word < words; word++)
-					if (visit(at - 1, word, usable(at - 1, word, wanted)))
-						return;
+	const auto usable_of = [&](uint32_t block) {
+		const bool own = blocks_.address_of_block(block) == subscriber.address;
+		return own == own_address ? count_usable(block, wanted) : 0;
 	};
 	uint32_t count = 0;
-	each_word([&](uint32_t, uint32_t, uint64_t free) {
-		count += static_cast<uint32_t>(__builtin_popcountll(free));
-		return false;
-	});
-	Port found{VX_DROP_no_port, 0, 0};
+	for (uint32_t at = subscriber.first_block; at; at = blocks_.block(at - 1).next)
+		count += usable_of(at - 1);
 	if (!count)
-		return found;
+		return {VX_DROP_no_port, 0, 0};
 	uint32_t nth = random_.below(count);
-	each_word([&](uint32_t block, uint32_t word, uint64_t free) {
+	uint32_t block = subscriber.first_block - 1;
+	for (uint32_t here; nth >= (here = usable_of(block)); block = blocks_.block(block).next - 1)
+		nth -= here;
+	for (uint32_t word = 0;; word++) {
+		require(word < blocks_.block_size() / 64);
+		const uint64_t free = usable(block, word, wanted);
 		const uint32_t here = static_cast<uint32_t>(__builtin_popcountll(free));
 		if (nth >= here) {
 			nth -= here;
-			return false;
+			continue;
 		}
-		const uint32_t bit = nth_bit(free, nth);
-		blocks_.free_ports(block, wanted.protocol)[word] &= ~(uint64_t{1} << bit);
-		blocks_.block(block).in_use++;
-		found = {-1, blocks_.address_of_block(block),
-			 static_cast<uint16_t>(blocks_.first_port_of_block(block) + word * 64 + bit)};
-		return true;
-	});
-	return found;
+		const uint32_t port = word * 64 + nth_bit(free, nth);
+		blocks_.take_port(block, wanted.protocol, port);
+		return {-1, blocks_.address_of_block(block),
+			static_cast<uint16_t>(blocks_.first_port_of_block(block) + port)};
+	}
 }
 
 Subscribers::Port Subscribers::take_port(uint32_t number, uint8_t protocol, uint16_t inside_port, uint64_t now_ns)
@@ -229,12 +239,9 @@ uint32_t Subscribers::grant_anywhere(const Subscriber &subscriber, bool low)
 void Subscribers::give_back_port(uint32_t number, uint8_t protocol, uint16_t address, uint16_t port, uint64_t now_ns)
 {
 	const uint32_t block = blocks_.block_of_port(address, port);
-	require(blocks_.block(block).subscriber == number && blocks_.block(block).in_use > 0);
-	const uint32_t within = port % blocks_.block_size();
-	uint64_t &word = blocks_.free_ports(block, protocol_class(protocol))[within / 64];
-	require(!(word & uint64_t{1} << within % 64));
-	word |= uint64_t{1} << within % 64;
-	if (--blocks_.block(block).in_use == 0)
+	require(blocks_.block(block).subscriber == number);
+	blocks_.give_back_port(block, protocol_class(protocol), port % blocks_.block_size());
+	if (blocks_.block(block).in_use == 0)
 		release_block(block, now_ns);
 }
 

@@ -42,11 +42,13 @@ public:
 	const Subscriber &operator[](uint32_t subscriber) const { return slab_[subscriber]; }
 	void prefetch(uint32_t number) const { slab_.prefetch(number); }
 	void prefetch_find(uint32_t realm, uint32_t inside_be) const { index_.prefetch(hash(realm, inside_be)); }
-	void prefetch_record(uint32_t realm, uint32_t inside_be) const
+	// The subscriber most likely to be it; kNone: there is none.
+	uint32_t prefetch_record(uint32_t realm, uint32_t inside_be) const
 	{
 		const uint32_t number = index_.likely(hash(realm, inside_be));
 		if (number != kNone)
 			slab_.prefetch(number);
+		return number;
 	}
 	uint32_t count() const { return slab_.used(); }
 	uint32_t with_blocks() const { return with_blocks_; }
@@ -65,6 +67,7 @@ private:
 	// A port of the blocks the subscriber has, on its own address or on others; 0: none.
 	Port pick(const Subscriber &subscriber, const Wanted &wanted, bool own_address);
 	uint64_t usable(uint32_t block, uint32_t word, const Wanted &wanted) const;
+	uint32_t count_usable(uint32_t block, const Wanted &wanted) const;
 	// -1: granted; else enum vx_drop.
 	int add_block(uint32_t number, bool low, bool own_address, uint64_t now_ns);
 	uint32_t grant_anywhere(const Subscriber &subscriber, bool low);
