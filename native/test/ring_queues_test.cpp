@@ -46,6 +46,9 @@ struct Way {
 			inside.refill(frames);
 			frames.share();
 		}
+		// A turn that met the other at the store has kept them, and there is no next one.
+		while (frames.free_count() > kKeepMost)
+			frames.share();
 	}
 };
 
