@@ -6,7 +6,7 @@ import { join } from "node:path";
 
 import { type Background, type Exit, ROOT, run, until } from "./command.js";
 import type { Namespaces } from "./namespaces.js";
-import { type BpfObjects, bpfObjectsOf, survivors } from "./remains.js";
+import { bpfObjects, type BpfObjects, bpfObjectsOf, survivors } from "./remains.js";
 
 /** A bed with a gateway. */
 type Bed = Namespaces<"gateway">;
@@ -157,7 +157,7 @@ export class Daemon {
 
   /** The kernel's number of one of the daemon's maps. */
   async mapId(name: string): Promise<number> {
-    const maps = JSON.parse(await run("bpftool", ["-j", "map", "show"])) as { id: number; name?: string }[];
+    const maps = await bpfObjects("map");
     const ours = bpfObjectsOf(this.process.pid).maps;
     const found = maps.find((map) => map.name === name && ours.has(map.id));
     if (found === undefined) throw new Error(`the daemon has no map ${name}`);

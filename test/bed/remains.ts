@@ -5,7 +5,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { run, sleep, trySync } from "./command.js";
+import { run, sleep, trySync, until } from "./command.js";
 
 const NAME = /^vx-(\d+)-[A-Za-z0-9]{6}/;
 
@@ -80,9 +80,17 @@ export function bpfObjectsOf(pid: number): BpfObjects {
   return found;
 }
 
+/** What bpftool shows of a kind. It fails when an object of another test goes while it looks: then it looks again. */
+export function bpfObjects(kind: "prog" | "map" | "link"): Promise<{ id: number; name?: string }[]> {
+  const show = async (): Promise<{ id: number; name?: string }[] | null> => {
+    const text = await run("bpftool", ["-j", kind, "show"]).catch(() => null);
+    return text === null ? null : (JSON.parse(text) as { id: number; name?: string }[]);
+  };
+  return until(`bpftool ${kind} show`, show);
+}
+
 async function idsNow(kind: "prog" | "map" | "link"): Promise<Set<number>> {
-  const list = JSON.parse(await run("bpftool", ["-j", kind, "show"])) as { id: number }[];
-  return new Set(list.map((entry) => entry.id));
+  return new Set((await bpfObjects(kind)).map(({ id }) => id));
 }
 
 /** Which of the objects still exist. The kernel frees them a moment after the last reference, so this waits a little. */

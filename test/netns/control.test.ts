@@ -11,7 +11,7 @@ import { beforeEach, describe, test } from "node:test";
 import { ADDRESS } from "../bed/bed.js";
 import { CommandError, ROOT, run, until } from "../bed/command.js";
 import { type Config, DATAPATHS, writeConfig, bedConfig } from "../bed/daemon.js";
-import { bpfObjectsOf } from "../bed/remains.js";
+import { bpfObjects, bpfObjectsOf } from "../bed/remains.js";
 import { generate, type Load, startLoad } from "../bed/tools.js";
 import { agreed, dropsOf, receivedIs, ROOT_ONLY, settled } from "./ledger.js";
 import { attachment } from "./remaining.js";
@@ -262,7 +262,7 @@ for (const datapath of DATAPATHS)
         });
 
       test("shows its maps under their names to bpftool, and pinned", async () => {
-        const maps = JSON.parse(await run("bpftool", ["-j", "map", "show"])) as { id: number; name?: string }[];
+        const maps = await bpfObjects("map");
         const ours = bpfObjectsOf(scene.daemon.process.pid).maps;
         const names = maps.filter(({ id }) => ours.has(id)).map(({ name }) => name);
         for (const name of NAMED_MAPS) {
