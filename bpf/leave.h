@@ -118,11 +118,24 @@ static __always_inline int vx_put_record(struct xdp_md *ctx, struct vx_slot *slo
 	return XDP_DROP; /* the copy goes on */
 }
 
-/* A copy of the frame in this CPU's ring of its worker. `more` (a constant) is added to the size classes. */
+/* The place of the packet's ring in percpu_ringbufs. */
+static __always_inline __u32 vx_ring_of(struct xdp_md *ctx, __u32 worker)
+{
+	const __u32 lanes = VX_DIRECTION == VX_OUTSIDE ? vx_outside_lanes : vx_inside_lanes;
+	__u32 lane = ctx->rx_queue_index;
+
+	if (lane >= lanes)
+		lane = 0;
+	if (VX_DIRECTION == VX_OUTSIDE)
+		lane += vx_inside_lanes;
+	return lane * vx_workers + worker;
+}
+
+/* A copy of the frame in its queue's ring of its worker. `more` (a constant) is added to the size classes. */
 static __always_inline int vx_to_ring(struct xdp_md *ctx, struct vx_slot *slot, const struct vx_exception *exception,
 				      __u32 more)
 {
-	__u32 at = bpf_get_smp_processor_id() * vx_workers + exception->worker;
+	__u32 at = vx_ring_of(ctx, exception->worker);
 	__u32 length = exception->length;
 	void *ring = bpf_map_lookup_elem(&percpu_ringbufs, &at);
 

@@ -63,7 +63,7 @@ static __noinline int vx_parcel_to_ring(struct xdp_md *ctx, struct vx_slot *slot
 	return vx_to_ring(ctx, slot, exception, VX_RECORD_TRANSLATE);
 }
 
-/* By the socket of the queue, else by this CPU's ring. */
+/* By the socket of the queue, else by its ring. */
 static __always_inline int vx_to_engine(struct xdp_md *ctx, struct vx_slot *slot, const struct vx_parcel *parcel)
 {
 	struct vx_exception exception = {.magic = VX_EXCEPTION_MAGIC, .reason = VX_EXCEPTION_TRANSLATE};
@@ -122,7 +122,7 @@ static __noinline __be32 vx_arp_target(struct xdp_md *ctx, __u32 offset)
 static __noinline int vx_copy_arp(struct xdp_md *ctx, const struct vx_parcel *parcel)
 {
 	const __u32 length = sizeof(parcel->head) + sizeof(struct vx_arp);
-	__u32 at = bpf_get_smp_processor_id() * vx_workers;
+	__u32 at = vx_ring_of(ctx, 0);
 	void *ring = bpf_map_lookup_elem(&percpu_ringbufs, &at);
 	struct vx_exception *record;
 	struct vx_translate *head;

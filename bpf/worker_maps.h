@@ -17,6 +17,8 @@ VX_KNOB __u8 vx_hand_over __weak = VX_HAND_OVER_EXCEPTIONS;
 VX_KNOB __u32 vx_workers __weak = 1;
 VX_KNOB __u8 vx_translate __weak = 0;          /* source NAT: what goes out, or comes back, is the workers' */
 VX_KNOB __u32 vx_outside_sockets __weak = 0;   /* worker_sockets: where those of the outside interface begin */
+VX_KNOB __u32 vx_inside_lanes __weak = 0;      /* receive queues with rings of their own; the others use the first one's */
+VX_KNOB __u32 vx_outside_lanes __weak = 0;     /* of the outside interface, likewise */
 
 struct vx_control control __weak = {}; /* in .bss; written by the control plane and (the generation) the worker */
 
@@ -29,8 +31,10 @@ struct {
 	__type(value, __u32);
 } worker_sockets VX_MAP;
 
-/* The other way to a worker: CPU * workers + worker. Every packet's in the datapath ringbuf, else of a queue without a
- * socket (queues added at run time). Sized when made. */
+/* The other way to a worker: receive queue * workers + worker, first those of the inside interface. Every packet's in the
+ * datapath ringbuf, else of a queue without a socket (queues added at run time). Sized when made. One CPU at a time serves a
+ * queue, so nobody waits for a ring's lock; and a queue that moves to another CPU does not overtake itself, as it would if
+ * each CPU had a ring. */
 struct vx_exception_ring {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, VX_RING_BYTES);

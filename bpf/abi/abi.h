@@ -29,7 +29,7 @@
 #define VX_FRAME_BYTES 4096         /* UMEM chunk; an ENA zero-copy requirement */
 #define VX_FRAME_OFFSET_MAX 512     /* where a packet starts in its chunk, at most */
 #define VX_EXCEPTION_BYTES_MAX 3584 /* largest packet that can go to the worker */
-#define VX_RING_BYTES 262144        /* packet_ringbuf, and each CPU's exception ring */
+#define VX_RING_BYTES 262144        /* packet_ringbuf, and each queue's exception ring */
 #define VX_BLOCK_PORTS_MIN 64       /* source NAT: smallest port block */
 #define VX_BLOCKS_PER_ADDRESS 1024  /* port_owners: blocks of a pool address, at most */
 #define VX_PLAIN_REALM 0x1000000u   /* source NAT: subscribers in plain Ethernet; above every VNI */

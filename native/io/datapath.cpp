@@ -152,6 +152,8 @@ void Datapath::set_knobs(const DatapathPlan &plan)
 		memcpy(knobs->vx_next_hop_mac, plan.next_hop_mac->data(), sizeof(knobs->vx_next_hop_mac));
 	knobs->vx_translate = plan.source_nat.has_value();
 	knobs->vx_outside_sockets = plan.inside_queues * plan.workers;
+	knobs->vx_inside_lanes = plan.inside_lanes;
+	knobs->vx_outside_lanes = plan.outside_lanes;
 	if (plan.source_nat)
 		knobs->vx_block_shift = static_cast<uint32_t>(std::countr_zero(plan.source_nat->pools.block_size));
 }
@@ -163,7 +165,7 @@ void Datapath::size_maps(const DatapathPlan &plan, uint32_t cpus)
 	bpf_map__set_max_entries(skeleton_->maps.umem, plan.umem_chunks);
 	bpf_map__set_max_entries(skeleton_->maps.worker_sockets,
 				 std::max((plan.inside_queues + plan.outside_sockets) * plan.workers, 1u));
-	bpf_map__set_max_entries(skeleton_->maps.percpu_ringbufs, cpus * plan.workers);
+	bpf_map__set_max_entries(skeleton_->maps.percpu_ringbufs, (plan.inside_lanes + plan.outside_lanes) * plan.workers);
 	injection_lanes_ = plan.hand_over == VX_HAND_OVER_EXCEPTIONS ? 1 : cpus;
 	bpf_map__set_max_entries(skeleton_->maps.injections, injection_lanes_);
 	bpf_map__set_max_entries(skeleton_->maps.vni_set, plan.vni_ranges ? (1u << 24) / 64 : 1);

@@ -46,6 +46,7 @@ struct DatapathPlan {
 	bool decrement_ttl = false;
 	std::optional<SourceNat> source_nat;
 	uint32_t outside_sockets = 0;  // outside queues that get sockets: with source NAT
+	uint32_t inside_lanes = 1, outside_lanes = 1;  // receive queues with rings of their own
 };
 
 // Keys as the kernel wants them (native/index.d.ts: CompiledAllowlist).
@@ -111,7 +112,7 @@ public:
 	int inside_program_fd() const;
 	int outside_program_fd() const;
 	int map_fd(const char *name) const;
-	// Inside percpu_ringbufs, by CPU * workers + worker.
+	// Inside percpu_ringbufs, by receive queue * workers + worker; first the inside interface's.
 	std::vector<int> exception_rings() const;
 
 private:

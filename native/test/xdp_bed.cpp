@@ -23,6 +23,7 @@ namespace vx::test {
 namespace {
 
 constexpr uint32_t kSocketsMax = 16;
+constexpr uint32_t kLanes = 2;  // of the inside, of the outside
 
 #define VX_REQUIRE(condition) require(condition, #condition, __LINE__)
 
@@ -332,14 +333,15 @@ void XdpBed::fill_fragments()
 
 void XdpBed::apply_ring(const std::string &state)
 {
-	const uint32_t cpu = static_cast<uint32_t>(cpu_ * rings_.size());
-	for (uint32_t at = cpu; state == "none" && at < cpu + rings_.size(); at++)
-		bpf_map_delete_elem(map("percpu_ringbufs"), &at);
-	Fd ring(state == "none" ? -1 : bpf_map_create(BPF_MAP_TYPE_RINGBUF, "small_ring", 0, 0, 4096, nullptr));
-	const int fd = ring.get();
-	// One page.
-	if (state == "small")
-		VX_REQUIRE(bpf_map_update_elem(map("percpu_ringbufs"), &cpu, &fd, 0) == 0);
+	Fd small(bpf_map_create(BPF_MAP_TYPE_RINGBUF, "small_ring", 0, 0, 4096, nullptr));  // one page
+	const int fd = small.get();
+	const auto workers = static_cast<uint32_t>(rings_.size());
+	for (uint32_t at = 0; at < kLanes * workers; at++) {
+		if (state == "none")
+			bpf_map_delete_elem(map("percpu_ringbufs"), &at);
+		if (state == "small" && at % workers == 0)
+			VX_REQUIRE(bpf_map_update_elem(map("percpu_ringbufs"), &at, &fd, 0) == 0);
+	}
 	knobs_ = "(changed)";  // the next case starts anew
 }
 

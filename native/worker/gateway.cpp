@@ -25,6 +25,8 @@ Result<std::unique_ptr<Gateway>> Gateway::open(const DatapathPlan &datapath, con
 	// What comes by ring buffer needs no socket, and works where none can be bound.
 	const bool by_socket = datapath.hand_over != VX_HAND_OVER_RINGS;
 	self->plan_.inside_queues = by_socket ? std::min<uint32_t>(inside.receive, VX_QUEUES_MAX) : 0;
+	self->plan_.inside_lanes = std::min<uint32_t>(inside.receive, VX_QUEUES_MAX);
+	self->plan_.outside_lanes = datapath.source_nat ? std::min<uint32_t>(outside.receive, VX_QUEUES_MAX) : 0;
 	if (datapath.source_nat && datapath.hand_over == VX_HAND_OVER_SOCKETS)
 		self->plan_.outside_sockets = std::min<uint32_t>(outside.receive, VX_QUEUES_MAX);
 	self->plan_.umem_chunks = umem_chunks(self->plan_.workers, self->plan_.inside_queues, datapath.hand_over, self->plan_.outside_sockets,

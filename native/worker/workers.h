@@ -45,7 +45,7 @@ struct WorkersConfig {
 	int neighbours_fd;            // HASH vx_addr -> vx_neighbour (IPv4 mapped)
 	int interface_fd;             // interface_map, ARRAY vx_direction -> vx_interface
 	int fragments_fd;             // HASH vx_fragment_key -> vx_fragment
-	std::vector<int> exception_rings;  // inside percpu_ringbufs: CPU * workers + worker -> RINGBUF of vx_exception + frame
+	std::vector<int> exception_rings;  // inside percpu_ringbufs: queue * workers + worker -> RINGBUF of vx_exception + frame
 	Nat *nat = nullptr;           // source NAT; nullptr: none
 	TunnelHost tunnel_host{};     // then: our end of the tunnels, its MAC aside
 	vx_control *control;          // mapped .bss of the programs; worker 0 bumps `generation`, atomically

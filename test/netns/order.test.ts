@@ -62,6 +62,18 @@ for (const datapath of WORKER_DATAPATHS)
         await inOrder();
       });
 
+    // A veth's softirq runs where the last frame was sent that found it idle: what comes for the queue meanwhile, from
+    // whichever CPU, it takes along. Network cards do so when an interrupt is moved.
+    test("while its queue is served by two CPUs in turns", async () => {
+      await scene.start({ datapath }, { flows: FLOWS });
+      const { ended } = startLoad(scene.bed, { ...LOAD, rate: 300_000, duration: 2 });
+      await scene.bed.exec("source", "taskset", ["-c", "1", "ping", "-q", "-f", "-w", "2", ADDRESS.inside]);
+      const { sent } = await ended;
+      const { stats, arrived } = await agreed(scene.daemon, scene.sink);
+      assertNothingWrong(arrived);
+      assert.equal(arrived.packets + tooMuchOf(stats, datapath), sent);
+    });
+
     // A veth with a queueing discipline stops its queue when the far end's ring is full: AF_XDP is told to try again, and
     // what it holds then has waited longer than what would be injected.
     test("while few and many wait in turns behind a driver that lets it wait", async () => {
