@@ -1,4 +1,4 @@
-// The seeded simulation, a fixed list of seeds for `make test`: VX_SIM_SECONDS of it, 20 by default. `make sim` goes on
+// The seeded simulation, a fixed list of seeds for `make test`: VX_SIM_SECONDS of it, 60 by default. `make sim` goes on
 // with ever new seeds until it is stopped or something fails. A failure names seed and workers:
 //     VX_SIM_SEED=N build/native/test/nat_sim_test
 #include <gtest/gtest.h>
@@ -40,7 +40,7 @@ TEST(Simulation, NoInvariantBreaksWhateverHappensInWhateverOrder)
 {
 	if (getenv("VX_SIM_SEED"))
 		return simulate(setting("VX_SIM_SEED", 1));
-	const double until = seconds_now() + static_cast<double>(setting("VX_SIM_SECONDS", 20));
+	const double until = seconds_now() + static_cast<double>(setting("VX_SIM_SECONDS", 60));
 	uint64_t seed = setting("VX_SIM_FIRST", 1);
 	for (; seconds_now() < until && !HasFailure(); seed++)
 		simulate(seed);
