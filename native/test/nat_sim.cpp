@@ -151,6 +151,15 @@ void Simulation::learn(const InsideTuple &inside, const Out &out, const Endpoint
 			return;
 		}
 	const uint64_t now = nat_->now_ns();
+	const auto holder = known_.find(seen);
+	// Who was let in is answered from where he came in, also where each remote has a mapping of its own.
+	if (holder != known_.end() && holder->second.inside.host() == inside.host() &&
+	    holder->second.visitors.contains({remote.address_be, remote.port})) {
+		holder->second.closing |= (flags & (kFin | kRst)) != 0;
+		holder->second.last_out_ns = now;
+		holder->second.remotes[{remote.address_be, remote.port}] = now;
+		return;
+	}
 	const auto before = public_of_.find(inside);
 	if (before != public_of_.end() && !(before->second.endpoint == seen.endpoint)) {
 		const Known &old = known_.at(before->second);
@@ -158,7 +167,6 @@ void Simulation::learn(const InsideTuple &inside, const Out &out, const Endpoint
 			<< "a live mapping changed from " << text(before->second.endpoint) << " to "
 			<< text(seen.endpoint);
 	}
-	const auto holder = known_.find(seen);
 	if (holder != known_.end() && holder->second.inside.key() != inside.key()) {
 		const uint64_t rest = scene_.config.timeouts.port_hold * kSecond +
 				      (holder->second.closing ? 0 : timeout_ns(inside.protocol));
@@ -166,7 +174,7 @@ void Simulation::learn(const InsideTuple &inside, const Out &out, const Endpoint
 		public_of_.erase(holder->second.inside);
 		known_.erase(holder);
 	}
-	Known &known = known_.try_emplace(seen, Known{inside, now, {}}).first->second;
+	Known &known = known_.try_emplace(seen, Known{inside, now, {}, {}}).first->second;
 	known.closing |= (flags & (kFin | kRst)) != 0;
 	known.last_out_ns = now;
 	known.remotes[{remote.address_be, remote.port}] = now;
@@ -201,6 +209,8 @@ void Simulation::judge_inbound(const Bytes &sent, const Out &out)
 		return;
 	EXPECT_EQ(to_of(out.packet), known->second.inside.inside);
 	EXPECT_EQ(out.realm, known->second.inside.realm);
+	known->second.visitors.insert(
+		{source_of(sent), protocol_of(sent) == IPPROTO_ICMP ? uint16_t{0} : from_of(sent).port});
 	if (scene_.config.filtering == Filtering::endpoint_independent)
 		return;
 	const bool by_port = scene_.config.filtering == Filtering::address_and_port_dependent;

@@ -17,6 +17,7 @@ struct InsideTuple {
 	Endpoint inside;
 	uint8_t protocol;
 	Endpoint remote;  // endpoint-dependent mapping only
+	auto host() const { return std::tuple(realm, inside.address_be, inside.port, protocol); }
 	auto key() const
 	{
 		return std::tuple(realm, inside.address_be, inside.port, protocol, remote.address_be, remote.port);
@@ -47,6 +48,7 @@ private:
 		InsideTuple inside;
 		uint64_t last_out_ns;
 		std::map<std::pair<uint32_t, uint16_t>, uint64_t> remotes;  // when they were last spoken to
+		std::set<std::pair<uint32_t, uint16_t>> visitors;  // that were let in
 		bool closing = false;  // TCP: FIN or RST seen, so its end is not foretold
 	};
 
