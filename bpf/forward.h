@@ -27,7 +27,7 @@ static __always_inline int vx_queue_has_sockets(const struct xdp_md *ctx)
 	return !vx_translate || ctx->rx_queue_index * vx_workers < vx_outside_sockets;
 }
 
-/* Hands a decapsulated frame to its worker: by the socket of its queue, else by this CPU's ring. */
+/* Hands a decapsulated frame to its worker: by the socket of its queue, else by its ring. */
 static __noinline int vx_to_worker(struct xdp_md *ctx, struct vx_slot *slot, const struct vx_exception *exception)
 {
 	__u32 length = exception->length;
