@@ -4,51 +4,31 @@
 #include <arpa/inet.h>
 #include <net/if.h>
 
-#include <functional>
 #include <optional>
 
 #include "../io/interface.h"
-#include "marshal.h"
+#include "datapath_plan.h"
+#include "job.h"
 #include "nat_questions.h"
-#include "source_nat.h"
 
 namespace vx {
 namespace {
 
-DatapathPlan to_datapath_plan(const Napi::Object &plan)
+// With what only a gateway with interfaces has.
+DatapathPlan to_gateway_plan(const Napi::Object &plan)
 {
-	DatapathPlan out;
-	auto given = [&](const char *key) { return !plan.Get(key).IsNull() && !plan.Get(key).IsUndefined(); };
-	auto number = [&](const char *key) { return plan.Get(key).ToNumber().Int32Value(); };
-	auto flag = [&](const char *key) { return plan.Get(key).ToBoolean().Value(); };
-	int match = number("match");
+	DatapathPlan out = to_datapath_plan(plan);
+	const auto text = [&](const char *key) { return plan.Get(key).ToString().Utf8Value(); };
+	const auto datapath = text("datapath");
 
-	out.inside_ifindex = number("insideIfindex");
-	out.outside_ifindex = number("outsideIfindex");
-	out.pin_directory = plan.Get("pinDirectory").ToString().Utf8Value();
-	auto datapath_mode = plan.Get("datapath").ToString().Utf8Value();
-	out.hand_over = datapath_mode == "afxdp"     ? VX_HAND_OVER_SOCKETS
-			: datapath_mode == "ringbuf" ? VX_HAND_OVER_RINGS
-						     : VX_HAND_OVER_EXCEPTIONS;
-	out.inside_generic = plan.Get("insideAttach").ToString().Utf8Value() == "generic";
-	out.outside_generic = plan.Get("outsideAttach").ToString().Utf8Value() == "generic";
-	out.plain_ethernet = plan.Get("encapsulation").ToString().Utf8Value() == "ethernet";
-	out.vxlan_port = static_cast<uint16_t>(number("vxlanPort"));
-	if (auto local = records_of<vx_addr>(plan.Get("local")); given("local") && local.size() == 1)
-		out.local = local[0];
-	if (given("vnis"))
-		out.vni_ranges = records_of<uint32_t>(plan.Get("vnis"));
-	if (given("peers"))
-		out.peers = records_of<vx_prefix6>(plan.Get("peers"));
-	out.match_source = match & 1;
-	out.match_destination = match & 2;
-	if (auto mac = bytes_of(plan.Get("nextHop")); given("nextHop") && mac.size() == 6)
-		out.next_hop_mac = mac;
-	out.clear_dont_fragment = flag("clearDontFragment");
-	out.forward_ipv6 = flag("forwardIpv6");
-	out.decrement_ttl = flag("decrementTtl");
-	if (given("sourceNat"))
-		out.source_nat = to_source_nat(plan.Get("sourceNat").As<Napi::Object>());
+	out.inside_ifindex = plan.Get("insideIfindex").ToNumber().Int32Value();
+	out.outside_ifindex = plan.Get("outsideIfindex").ToNumber().Int32Value();
+	out.pin_directory = text("pinDirectory");
+	out.hand_over = datapath == "afxdp"	? VX_HAND_OVER_SOCKETS
+			: datapath == "ringbuf" ? VX_HAND_OVER_RINGS
+						: VX_HAND_OVER_EXCEPTIONS;
+	out.inside_generic = text("insideAttach") == "generic";
+	out.outside_generic = text("outsideAttach") == "generic";
 	return out;
 }
 
@@ -94,111 +74,6 @@ std::string to_text(const uint8_t mac[6])
 	return text;
 }
 
-AllowlistTables to_allowlist(const Napi::Value &value)
-{
-	auto list = value.As<Napi::Object>();
-
-	return {bytes_of(list.Get("exact4")), bytes_of(list.Get("exact6")), bytes_of(list.Get("prefix4")),
-		bytes_of(list.Get("prefix6"))};
-}
-
-// Runs `work` on libuv's pool and settles a promise with its result. Keeps the gateway alive meanwhile.
-class Job : public Napi::AsyncWorker {
-public:
-	Job(Napi::Env env, std::function<Result<void>()> work)
-		: Napi::AsyncWorker(env), deferred_(Napi::Promise::Deferred::New(env)), work_(std::move(work))
-	{
-	}
-	Napi::Promise start()
-	{
-		Napi::Promise promise = deferred_.Promise();
-		Queue();
-		return promise;
-	}
-
-protected:
-	void Execute() override { result_ = work_(); }
-	void OnOK() override
-	{
-		if (result_)
-			deferred_.Resolve(Env().Undefined());
-		else
-			deferred_.Reject(to_js_error(Env(), result_.error()).Value());
-	}
-
-private:
-	Napi::Promise::Deferred deferred_;
-	std::function<Result<void>()> work_;
-	Result<void> result_;
-};
-
-// It waits for an answer, so not on this thread.
-class TrialJob : public Napi::AsyncWorker {
-public:
-	TrialJob(Napi::Env env, std::shared_ptr<Gateway> gateway)
-		: Napi::AsyncWorker(env), deferred_(Napi::Promise::Deferred::New(env)), gateway_(std::move(gateway))
-	{
-	}
-	Napi::Promise start()
-	{
-		Napi::Promise promise = deferred_.Promise();
-		Queue();
-		return promise;
-	}
-
-protected:
-	void Execute() override { trial_.emplace(gateway_->try_outside()); }
-	void OnOK() override
-	{
-		if (!*trial_)
-			return deferred_.Reject(to_js_error(Env(), trial_->error()).Value());
-		auto out = Napi::Object::New(Env());
-		out["able"] = (*trial_)->able;
-		out["found"] = (*trial_)->found;
-		out["frames"] = (*trial_)->frames;
-		deferred_.Resolve(out);
-	}
-
-private:
-	Napi::Promise::Deferred deferred_;
-	std::shared_ptr<Gateway> gateway_;
-	std::optional<Result<Trial>> trial_;
-};
-
-// The records of the last packets are read when the workers are gone.
-class StopJob : public Napi::AsyncWorker {
-public:
-	using Into = std::shared_ptr<Napi::Reference<Napi::Uint8Array>>;
-	StopJob(Napi::Env env, std::shared_ptr<Gateway> gateway, Into into, std::span<uint8_t> bytes)
-		: Napi::AsyncWorker(env), deferred_(Napi::Promise::Deferred::New(env)), gateway_(std::move(gateway)),
-		  into_(std::move(into)), bytes_(bytes)
-	{
-	}
-	Napi::Promise start()
-	{
-		Napi::Promise promise = deferred_.Promise();
-		Queue();
-		return promise;
-	}
-
-protected:
-	void Execute() override
-	{
-		gateway_->stop(bytes_);
-		if (Nat *nat = gateway_->nat())
-			records_ = nat->block_records(UINT32_MAX);
-		gateway_.reset();
-	}
-	void OnOK() override { deferred_.Resolve(to_js_records(Env(), records_)); }
-
-private:
-	Napi::Promise::Deferred deferred_;
-	std::shared_ptr<Gateway> gateway_;
-	const Into into_;
-	const std::span<uint8_t> bytes_;
-	std::vector<vx_block_record> records_;
-};
-
 }  // namespace
 
 Napi::Function GatewayObject::define(Napi::Env env)
@@ -235,7 +110,7 @@ GatewayObject::GatewayObject(const Napi::CallbackInfo &info) : Napi::ObjectWrap<
 		return;
 	}
 	auto plan = info[0].As<Napi::Object>();
-	DatapathPlan datapath = to_datapath_plan(plan);
+	DatapathPlan datapath = to_gateway_plan(plan);
 	auto inside = facts_of(datapath.inside_ifindex), outside = facts_of(datapath.outside_ifindex);
 	auto opened = Gateway::open(datapath, to_workers_plan(plan), queues_of(inside), queues_of(outside));
 	if (!opened) {
@@ -271,7 +146,7 @@ Napi::Value GatewayObject::set_allowlist(const Napi::CallbackInfo &info)
 	auto work = [gateway = gateway_, tables, everything] {
 		return gateway->datapath().set_allowlist(everything ? nullptr : tables.get());
 	};
-	return (new Job(info.Env(), work))->start();
+	return start_job(info.Env(), work);
 }
 
 Napi::Value GatewayObject::edit_allowlist(const Napi::CallbackInfo &info)
@@ -285,7 +160,7 @@ Napi::Value GatewayObject::edit_allowlist(const Napi::CallbackInfo &info)
 	auto work = [gateway = gateway_, added = to_allowlist(info[0]), removed = to_allowlist(info[1])] {
 		return gateway->datapath().edit_allowlist(added, removed);
 	};
-	return (new Job(info.Env(), work))->start();
+	return start_job(info.Env(), work);
 }
 
 Napi::Value GatewayObject::set_rules(const Napi::CallbackInfo &info)
@@ -295,7 +170,7 @@ Napi::Value GatewayObject::set_rules(const Napi::CallbackInfo &info)
 	auto work = [gateway = gateway_, rules = records_of<Rule>(info[0])] {
 		return gateway->datapath().set_rules(rules);
 	};
-	return (new Job(info.Env(), work))->start();
+	return start_job(info.Env(), work);
 }
 
 Napi::Value GatewayObject::set_filters(const Napi::CallbackInfo &info)
@@ -310,14 +185,26 @@ Napi::Value GatewayObject::set_filters(const Napi::CallbackInfo &info)
 	if (info[1].IsTypedArray())
 		peers = records_of<vx_prefix6>(info[1]);
 	auto work = [gateway = gateway_, vnis, peers] { return gateway->datapath().set_filters(vnis, peers); };
-	return (new Job(info.Env(), work))->start();
+	return start_job(info.Env(), work);
 }
 
 Napi::Value GatewayObject::try_outside(const Napi::CallbackInfo &info)
 {
 	if (!require_gateway(info.Env()))
 		return info.Env().Undefined();
-	return (new TrialJob(info.Env(), gateway_))->start();
+	// It waits for an answer.
+	return Job::start(info.Env(), [gateway = gateway_]() -> Result<Answer> {
+		auto trial = gateway->try_outside();
+		if (!trial)
+			return trial.error();
+		return Answer([trial = *trial](Napi::Env env) -> Napi::Value {
+			auto out = Napi::Object::New(env);
+			out["able"] = trial.able;
+			out["found"] = trial.found;
+			out["frames"] = trial.frames;
+			return out;
+		});
+	});
 }
 
 Napi::Value GatewayObject::attach(const Napi::CallbackInfo &info)
@@ -414,7 +301,7 @@ Napi::Value GatewayObject::settle(const Napi::CallbackInfo &info)
 		gateway->datapath().settle();
 		return {};
 	};
-	return (new Job(info.Env(), work))->start();
+	return start_job(info.Env(), work);
 }
 
 Napi::Value GatewayObject::stop(const Napi::CallbackInfo &info)
@@ -434,7 +321,15 @@ Napi::Value GatewayObject::stop(const Napi::CallbackInfo &info)
 	// The view of the counters goes before the memory under it does.
 	counters_.Value().Detach();
 	counters_.Reset();
-	return (new StopJob(env, std::move(gateway_), into, bytes))->start();
+	// The records of the last packets are read when the workers are gone.
+	return Job::start(env, [gateway = std::move(gateway_), into, bytes]() mutable -> Result<Answer> {
+		std::vector<vx_block_record> records;
+		gateway->stop(bytes);
+		if (Nat *nat = gateway->nat())
+			records = nat->block_records(UINT32_MAX);
+		gateway.reset();
+		return Answer([records](Napi::Env env) { return to_js_records(env, records); });
+	});
 }
 
 // Empty: there is no source NAT.

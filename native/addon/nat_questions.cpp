@@ -3,48 +3,18 @@
 
 #include <arpa/inet.h>
 
-#include <functional>
 #include <optional>
 #include <string>
 
-#include "marshal.h"
+#include "job.h"
 
 namespace vx {
 namespace {
 
-// `ask` waits, `answer` makes a value of what it found. False: a worker did not answer.
-class Question : public Napi::AsyncWorker {
-public:
-	using Ask = std::function<bool()>;
-	using Answer = std::function<Napi::Value(Napi::Env)>;
-	Question(Napi::Env env, Ask ask, Answer answer)
-		: Napi::AsyncWorker(env), deferred_(Napi::Promise::Deferred::New(env)), ask_(std::move(ask)),
-		  answer_(std::move(answer))
-	{
-	}
-	Napi::Promise start()
-	{
-		Napi::Promise promise = deferred_.Promise();
-		Queue();
-		return promise;
-	}
-
-protected:
-	void Execute() override { answered_ = ask_(); }
-	void OnOK() override
-	{
-		if (answered_)
-			return deferred_.Resolve(answer_(Env()));
-		deferred_.Reject(
-			to_js_error(Env(), Error{"WORKER_SILENT", "a worker did not answer in time", 0, ""}).Value());
-	}
-
-private:
-	Napi::Promise::Deferred deferred_;
-	const Ask ask_;
-	const Answer answer_;
-	bool answered_ = false;
-};
+Error silent()
+{
+	return {"WORKER_SILENT", "a worker did not answer in time", 0, ""};
+}
 
 std::optional<nat::EndpointFilter> to_endpoint(const Napi::Value &value)
 {
@@ -78,32 +48,32 @@ nat::SessionFilter to_filter(const Napi::Object &from)
 
 Napi::Value ask_sessions(const Napi::CallbackInfo &info, std::shared_ptr<Gateway> gateway)
 {
-	auto page = std::make_shared<std::optional<SessionPage>>();
 	const uint64_t cursor = strtoull(info[1].ToString().Utf8Value().c_str(), nullptr, 10);
-	auto ask = [page, gateway, filter = to_filter(info[0].ToObject()), cursor,
-		    limit = info[2].ToNumber().Uint32Value()] {
-		*page = gateway->nat() ? gateway->nat()->sessions(filter, cursor, limit) : SessionPage{};
-		return page->has_value();
+	auto ask = [gateway, filter = to_filter(info[0].ToObject()), cursor,
+		    limit = info[2].ToNumber().Uint32Value()]() -> Result<Answer> {
+		auto page = gateway->nat() ? gateway->nat()->sessions(filter, cursor, limit) : SessionPage{};
+		if (!page)
+			return silent();
+		return Answer([page](Napi::Env env) -> Napi::Value {
+			const auto &next = page->cursor;
+			auto out = Napi::Object::New(env);
+			out["sessions"] = to_js_records(env, page->sessions);
+			out["cursor"] = next ? Napi::Value(Napi::String::New(env, std::to_string(*next))) : env.Null();
+			return out;
+		});
 	};
-	auto answer = [page](Napi::Env env) {
-		auto out = Napi::Object::New(env);
-		const auto &next = (*page)->cursor;
-		out["sessions"] = to_js_records(env, (*page)->sessions);
-		out["cursor"] = next ? Napi::Value(Napi::String::New(env, std::to_string(*next))) : env.Null();
-		return Napi::Value(out);
-	};
-	return (new Question(info.Env(), ask, answer))->start();
+	return Job::start(info.Env(), ask);
 }
 
 Napi::Value ask_top(const Napi::CallbackInfo &info, std::shared_ptr<Gateway> gateway)
 {
-	auto top = std::make_shared<std::optional<std::vector<vx_subscriber_use>>>();
-	auto ask = [top, gateway, most = info[0].ToNumber().Uint32Value()] {
-		*top = gateway->nat() ? gateway->nat()->top_subscribers(most) : std::vector<vx_subscriber_use>{};
-		return top->has_value();
+	auto ask = [gateway, most = info[0].ToNumber().Uint32Value()]() -> Result<Answer> {
+		auto top = gateway->nat() ? gateway->nat()->top_subscribers(most) : std::vector<vx_subscriber_use>{};
+		if (!top)
+			return silent();
+		return Answer([top](Napi::Env env) { return to_js_records(env, *top); });
 	};
-	auto answer = [top](Napi::Env env) { return to_js_records(env, **top); };
-	return (new Question(info.Env(), ask, answer))->start();
+	return Job::start(info.Env(), ask);
 }
 
 Napi::Value pool_of(Napi::Env env, const Nat *nat)

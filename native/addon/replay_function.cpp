@@ -6,8 +6,8 @@
 
 #include "../replay/capture_file.h"
 #include "../replay/replay.h"
-#include "marshal.h"
-#include "source_nat.h"
+#include "datapath_plan.h"
+#include "job.h"
 
 namespace vx {
 namespace {
@@ -15,33 +15,10 @@ namespace {
 ReplayPlan to_replay_plan(const Napi::Object &plan)
 {
 	ReplayPlan out;
-	DatapathPlan &datapath = out.datapath;
-	auto given = [&](const char *key) { return !plan.Get(key).IsNull() && !plan.Get(key).IsUndefined(); };
-	auto flag = [&](const char *key) { return plan.Get(key).ToBoolean().Value(); };
-	const int match = plan.Get("match").ToNumber().Int32Value();
 
-	datapath.plain_ethernet = plan.Get("encapsulation").ToString().Utf8Value() == "ethernet";
-	datapath.vxlan_port = static_cast<uint16_t>(plan.Get("vxlanPort").ToNumber().Int32Value());
-	if (auto local = records_of<vx_addr>(plan.Get("local")); given("local") && local.size() == 1)
-		datapath.local = local[0];
-	if (given("vnis"))
-		datapath.vni_ranges = records_of<uint32_t>(plan.Get("vnis"));
-	if (given("peers"))
-		datapath.peers = records_of<vx_prefix6>(plan.Get("peers"));
-	datapath.match_source = match & 1;
-	datapath.match_destination = match & 2;
-	if (auto mac = bytes_of(plan.Get("nextHop")); given("nextHop") && mac.size() == 6)
-		datapath.next_hop_mac = mac;
-	datapath.clear_dont_fragment = flag("clearDontFragment");
-	datapath.forward_ipv6 = flag("forwardIpv6");
-	datapath.decrement_ttl = flag("decrementTtl");
-	if (plan.Get("sourceNat").IsObject())
-		datapath.source_nat = to_source_nat(plan.Get("sourceNat").As<Napi::Object>());
-	if (plan.Get("allowlist").IsObject()) {
-		auto list = plan.Get("allowlist").As<Napi::Object>();
-		out.allowlist = {bytes_of(list.Get("exact4")), bytes_of(list.Get("exact6")),
-				 bytes_of(list.Get("prefix4")), bytes_of(list.Get("prefix6"))};
-	}
+	out.datapath = to_datapath_plan(plan);
+	if (plan.Get("allowlist").IsObject())
+		out.allowlist = to_allowlist(plan.Get("allowlist"));
 	out.rules = records_of<Rule>(plan.Get("rules"));
 	return out;
 }
@@ -52,37 +29,13 @@ struct ReplayFiles {
 	std::string arriving[VX_DIRECTIONS], leaving[VX_DIRECTIONS], temporary[VX_DIRECTIONS];
 };
 
-class ReplayJob : public Napi::AsyncWorker {
+// One replay, on one of libuv's pool.
+class FileReplay {
 public:
-	ReplayJob(Napi::Env env, ReplayPlan plan, ReplayFiles files)
-		: Napi::AsyncWorker(env), deferred_(Napi::Promise::Deferred::New(env)), plan_(std::move(plan)),
-		  files_(std::move(files))
-	{
-	}
-	Napi::Promise start()
-	{
-		Napi::Promise promise = deferred_.Promise();
-		Queue();
-		return promise;
-	}
-
-protected:
-	void Execute() override
-	{
-		if (auto done = replay(); !done)
-			error_ = done.error();
-	}
-	void OnOK() override
-	{
-		if (error_)
-			return deferred_.Reject(to_js_error(Env(), *error_).Value());
-		auto buffer = Napi::ArrayBuffer::New(Env(), counters_.size());
-		std::copy(counters_.begin(), counters_.end(), static_cast<uint8_t *>(buffer.Data()));
-		auto out = Napi::Object::New(Env());
-		out["counters"] = buffer;
-		out["seconds"] = static_cast<double>(last_ns_ - first_ns_) / 1e9;
-		deferred_.Resolve(out);
-	}
+	FileReplay(ReplayPlan plan, ReplayFiles files) : plan_(std::move(plan)), files_(std::move(files)) {}
+	Result<void> replay();
+	const std::vector<uint8_t> &counters() const { return counters_; }
+	double seconds() const { return static_cast<double>(last_ns_ - first_ns_) / 1e9; }
 
 private:
 	struct Arriving {
@@ -91,12 +44,10 @@ private:
 		CapturedPacket packet;
 		bool more = false;  // there is a packet
 	};
-	Napi::Promise::Deferred deferred_;
 	ReplayPlan plan_;
 	const ReplayFiles files_;
 	Arriving arriving_[VX_DIRECTIONS];
 	std::unique_ptr<CaptureWriter> leaving_[VX_DIRECTIONS];
-	std::optional<Error> error_;
 	std::vector<uint8_t> counters_;
 	uint64_t first_ns_ = 0, last_ns_ = 0;
 
@@ -165,30 +116,6 @@ private:
 				   [](const Arriving &one) { return one.reader && one.reader->fine_time(); });
 	}
 
-	Result<void> replay()
-	{
-		for (const vx_direction from : {VX_INSIDE, VX_OUTSIDE})
-			if (auto done = open(from); !done)
-				return done;
-		for (const vx_direction to : {VX_OUTSIDE, VX_INSIDE})
-			if (auto done = create(to); !done)
-				return done;
-		auto pipeline = Replay::open(plan_, [this](vx_direction to, uint64_t time_ns, std::span<const uint8_t> frame) {
-			if (leaving_[to])
-				leaving_[to]->write(time_ns, frame, fine_time());
-		});
-		if (!pipeline)
-			return pipeline.error();
-		if (auto done = run(**pipeline); !done)
-			return done;
-		for (const vx_direction to : {VX_OUTSIDE, VX_INSIDE})
-			if (leaving_[to])
-				if (auto written = leaving_[to]->finish(); !written)
-					return about(files_.leaving[to], written.error());
-		counters_.assign((*pipeline)->counters().begin(), (*pipeline)->counters().end());
-		return {};
-	}
-
 	Result<void> run(Replay &pipeline)
 	{
 		for (const vx_direction from : {VX_INSIDE, VX_OUTSIDE})
@@ -207,6 +134,30 @@ private:
 		return {};
 	}
 };
+
+Result<void> FileReplay::replay()
+{
+	for (const vx_direction from : {VX_INSIDE, VX_OUTSIDE})
+		if (auto done = open(from); !done)
+			return done;
+	for (const vx_direction to : {VX_OUTSIDE, VX_INSIDE})
+		if (auto done = create(to); !done)
+			return done;
+	auto pipeline = Replay::open(plan_, [this](vx_direction to, uint64_t time_ns, std::span<const uint8_t> frame) {
+		if (leaving_[to])
+			leaving_[to]->write(time_ns, frame, fine_time());
+	});
+	if (!pipeline)
+		return pipeline.error();
+	if (auto done = run(**pipeline); !done)
+		return done;
+	for (const vx_direction to : {VX_OUTSIDE, VX_INSIDE})
+		if (leaving_[to])
+			if (auto written = leaving_[to]->finish(); !written)
+				return about(files_.leaving[to], written.error());
+	counters_.assign((*pipeline)->counters().begin(), (*pipeline)->counters().end());
+	return {};
+}
 
 }  // namespace
 
@@ -229,7 +180,20 @@ Napi::Value replay_function(const Napi::CallbackInfo &info)
 		take(at, "leaving", files.leaving[direction]);
 		take(at, "temporary", files.temporary[direction]);
 	}
-	return (new ReplayJob(env, std::move(plan), std::move(files)))->start();
+	auto replay = std::make_shared<FileReplay>(std::move(plan), std::move(files));
+	return Job::start(env, [replay]() -> Result<Answer> {
+		if (auto done = replay->replay(); !done)
+			return done.error();
+		return Answer([replay](Napi::Env env) -> Napi::Value {
+			const auto &counters = replay->counters();
+			auto buffer = Napi::ArrayBuffer::New(env, counters.size());
+			std::copy(counters.begin(), counters.end(), static_cast<uint8_t *>(buffer.Data()));
+			auto out = Napi::Object::New(env);
+			out["counters"] = buffer;
+			out["seconds"] = replay->seconds();
+			return out;
+		});
+	});
 }
 
 }  // namespace vx
