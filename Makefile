@@ -55,6 +55,7 @@ demo: build ## ten seconds of traffic with proof (root)
 
 bench: build ## kernel peers and ourselves, interleaved (root, up to 10 minutes)
 	node dist/bench/run.js
+	npx prettier --write --log-level warn docs/PERFORMANCE.md
 
 clean: ## remove what was built
 	rm -rf build dist

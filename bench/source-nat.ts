@@ -17,7 +17,7 @@ export const BESIDE_MANY = "64B-10000flows-out-of-1000000";
 const FLOWS = 10_000;
 const NEW_FLOWS = 1_000_000;
 /** More than anybody here creates, less than what fills every queue at once. */
-const NEW_PER_SECOND = 1_000_000;
+const NEW_PER_SECOND = 2_000_000;
 const POOL = "198.18.0.1-198.18.0.40";
 const PORT = 31765;
 
