@@ -245,7 +245,7 @@ TEST(Icmp, AFloodFromMadeUpSourcesLeavesSubscribersTheirPathMtu)
 	}
 }
 
-TEST(Icmp, NothingAnswersAnErrorALaterFragmentOrASourceThatIsNoHost)
+TEST(Icmp, NothingAnswersAnErrorALaterFragmentOrAnAddressThatIsNoHosts)
 {
 	Nat nat(one_address());
 	const Bytes about = udp(endpoint(kR1), endpoint(kA));
@@ -255,6 +255,11 @@ TEST(Icmp, NothingAnswersAnErrorALaterFragmentOrASourceThatIsNoHost)
 	nat.inside(error);
 	nat.inside(udp(endpoint("255.255.255.255:5"), endpoint(kR1), 20, {.ttl = 1}));
 	nat.inside(udp(endpoint("224.0.0.5:5"), endpoint(kR1), 20, {.ttl = 1}));
+	// RFC 1812 section 4.3.2.7: many may have got it. Windows hosts ask 224.0.0.252 for names with a TTL of 1.
+	for (const char *everybody : {"224.0.0.252:5355", "239.255.255.250:1900", "255.255.255.255:67"}) {
+		nat.inside(udp(endpoint(kA), endpoint(everybody), 20, {.ttl = 1}));
+		nat.inside(udp(endpoint(kA), endpoint(everybody), 1473));
+	}
 	auto pieces = in_pieces(udp(endpoint(kA), endpoint(kR1), 64, {.ttl = 1, .dont_fragment = false}), 32);
 	nat.all_from_inside(pieces[1]);
 	EXPECT_TRUE(nat.answers().empty());

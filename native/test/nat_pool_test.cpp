@@ -152,7 +152,9 @@ TEST(Pool, ExcludedDestinationsLeaveUntranslatedWhateverTheProtocol)
 	Nat nat(scene);
 	for (const Bytes &packet : {udp(endpoint(kA), endpoint(kR1)), tcp(endpoint(kA), endpoint(kR1), kSyn),
 				    echo_request(endpoint(kA), address("192.0.2.1")),
-				    other(47, address("10.0.0.5"), address("198.51.100.255"))}) {
+				    other(47, address("10.0.0.5"), address("198.51.100.255")),
+				    icmp_error(address("10.0.0.5"), address("198.51.100.7"), 3, 3,
+					       udp(endpoint(kR1), endpoint(kA)))}) {
 		const Out out = nat.inside(packet);
 		ASSERT_TRUE(out.sent(Side::outside));
 		EXPECT_EQ(source_of(out.packet), address("10.0.0.5"));

@@ -8,7 +8,7 @@ namespace vx::nat {
 
 Verdict Engine::outbound(Packet &packet, Headers &h, uint64_t hash)
 {
-	if (h.is_icmp_error())
+	if (h.is_icmp_error() && !excluded(h.destination_be))
 		return error_from_inside(packet, h);
 	const uint32_t worker = owner_of_subscriber(packet.realm, h.source_be, blocks_.workers());
 	if (worker != config_.worker)

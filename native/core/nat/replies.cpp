@@ -30,7 +30,7 @@ void Replies::answer(const Packet &packet, const Headers &h, Side to, const Icmp
 	// hole.
 	const bool wanted = to == Side::inside ? config_.icmp_inside
 					       : config_.icmp_outside || (error.type == 3 && error.code == 4);
-	if (!wanted || h.piece == Piece::later || !is_host(h.source_be))
+	if (!wanted || h.piece == Piece::later || !is_host(h.source_be) || !is_host(h.destination_be))
 		return;
 	if (h.protocol == IPPROTO_ICMP && h.icmp_type() != kIcmpEcho && h.icmp_type() != kIcmpEchoReply)
 		return;

@@ -2,8 +2,8 @@
 //
 // Rate-limited by side and, inside, by subscriber, so that one who provokes them does not use up the others' share. Hosts that
 // have no block yet, of which anybody can make up as many as there are addresses, have half of a side's together.
-// Silence towards what RFC 1122 section 3.2.2 forbids to answer: ICMP errors, later fragments, sources that are not one
-// host.
+// Silence towards what RFC 1122 section 3.2.2 forbids to answer: ICMP errors, later fragments, what does not come from one
+// host or is not for one.
 #pragma once
 
 #include "config.h"
