@@ -15,6 +15,7 @@
 #include "forward.h"
 #include "fragment.h"
 #include "inside_translate.h"
+#include "own_mac.h"
 
 static __always_inline int vx_forward4(struct xdp_md *ctx, struct vx_slot *slot, const struct vx_inner *inner,
 				       __u64 started_ns)
@@ -197,16 +198,9 @@ static __always_inline int vx_open_vxlan(struct xdp_md *ctx, struct vx_cursor *c
  * the allowlist and the rules see it. */
 static __always_inline int vx_open_plain(const struct vx_cursor *cursor)
 {
-	__u32 inside = VX_INSIDE;
-	struct vx_interface *interface = bpf_map_lookup_elem(&interface_map, &inside);
-	struct vx_ethernet *ethernet = cursor->at;
+	const struct vx_ethernet *ethernet = cursor->at;
 
-	if (!interface || (void *)(ethernet + 1) > cursor->end)
-		return VX_STOP_PASS;
-	for (int i = 0; i < ETH_ALEN / 2; i++)
-		if (ethernet->destination[i] != ((const __be16 *)interface->mac)[i])
-			return VX_STOP_PASS;
-	return VX_GO_ON;
+	return (void *)(ethernet + 1) <= cursor->end && vx_to_own_mac(ethernet) ? VX_GO_ON : VX_STOP_PASS;
 }
 
 /* Counts a frame; 0 unless it is one whose latency is measured. */

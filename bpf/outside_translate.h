@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR MIT) */
-/* Source NAT, the way from outside: what is addressed to one of our public addresses goes to the worker that has the port,
- * as far as one packet tells; all else is the kernel's. Softirq.
+/* Source NAT, the way from outside: what is addressed to one of our public addresses, and not to another station's MAC, goes
+ * to the worker that has the port, as far as one packet tells; all else is the kernel's. Softirq.
  */
 #ifndef VX_OUTSIDE_TRANSLATE_H
 #define VX_OUTSIDE_TRANSLATE_H
 
+#include "own_mac.h"
 #include "translate.h"
 
 /* <linux/icmp.h> needs a C library. */
@@ -119,12 +120,15 @@ static __noinline int vx_translate_back(struct xdp_md *ctx, struct vx_slot *slot
 static __noinline int vx_from_outside(struct xdp_md *ctx, struct vx_slot *slot, __u64 started_ns)
 {
 	struct vx_cursor cursor = {.at = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end};
+	const struct vx_ethernet *ethernet = vx_at(ctx, 0, sizeof(*ethernet));
 	struct vx_inner inner;
 	struct iphdr *ip;
 	__u32 *number;
 	__be16 protocol_be;
 	int stop;
 
+	if (!ethernet || (!vx_to_group_mac(ethernet) && !vx_to_own_mac(ethernet)))
+		return vx_pass(slot);
 	cursor.left = vx_frame_length(ctx);
 	protocol_be = vx_parse_ethernet(&cursor);
 	if (protocol_be == bpf_htons(ETH_P_ARP))

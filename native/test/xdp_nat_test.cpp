@@ -454,6 +454,41 @@ TEST_F(XdpNat, WhatIsNotForThePoolIsLeftToTheKernelAsItCame)
 	}
 }
 
+TEST_F(XdpNat, AFrameForAnotherStationIsTheKernelsAsItCameWhateverIsInIt)
+{
+	const Bytes reply = packet({"198.51.100.7", kPool}, udp(53, 2048)), truncated(reply.begin(), reply.end() - 1);
+	const Bytes fragment = packet({"198.51.100.7", kPool, 17, 1, 0x2000}, udp(53, 2048));
+	own(0, 2048, 1);
+	for (size_t at = 0; at < 6; at++) {
+		const auto astray = [at](uint16_t type, const Bytes &payload, const std::vector<uint16_t> &tcis = {}) {
+			Bytes frame = ethernet("02:00:00:00:00:02", "02:00:00:00:00:03", type, payload, tcis);
+			frame[at] ^= 0x80;
+			return frame;
+		};
+		for (const Bytes &one : {astray(0x0800, reply), astray(0x0800, reply, {9}), astray(0x0800, truncated),
+					 astray(0x0800, fragment), astray(0x0806, arp(kPool))}) {
+			const Outcome outcome = outside(one);
+			EXPECT_EQ(outcome.action, XDP_PASS) << to_hex(one);
+			EXPECT_EQ(to_hex(outcome.out), to_hex(one));
+			EXPECT_TRUE(outcome.records.empty());
+			expect_counts(outcome, "outside.", "passed");
+		}
+	}
+}
+
+TEST_F(XdpNat, AFrameForAGroupOrForTheInterfacesMacOfTheMomentIsForThePool)
+{
+	const Bytes reply = packet({"198.51.100.7", kPool}, udp(53, 2048));
+	const auto sent_to = [&](const char *mac) { return outside(ethernet(mac, "02:00:00:00:00:03", 0x0800, reply)); };
+	for (const char *group : {"ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01", "03:00:00:00:00:02"})
+		EXPECT_EQ(handed(sent_to(group), "outside.").packet, reply) << group;
+	const Outcome asked = outside(ethernet("02:00:00:00:00:02", kPeerMac, 0x0806, arp(kPool)));
+	EXPECT_EQ(to_hex(handed(asked, "outside.", VX_EXCEPTION_ARP).packet), to_hex(arp(kPool)));
+	bed_.apply({"interface", "outside", "02:00:00:00:00:99", "1500"});
+	EXPECT_EQ(handed(sent_to("02:00:00:00:00:99"), "outside.").packet, reply);
+	expect_counts(sent_to("02:00:00:00:00:02"), "outside.", "passed");
+}
+
 TEST_F(XdpNat, MalformedAndTruncatedPacketsForThePoolAreDropsOfTheOutside)
 {
 	const Bytes ip = packet({"198.51.100.7", kPool}, udp(53, 2048));

@@ -10,7 +10,7 @@ import { WORKER_DATAPATHS } from "../bed/daemon.js";
 import { NAT, VNI } from "../bed/nat-bed.js";
 import { arping, download, ftp, host, ping, startServer, stun, Talker, upload } from "../bed/nat-hosts.js";
 import { ROOT_ONLY } from "./ledger.js";
-import { makeNatScene } from "./nat-scene.js";
+import { dropsOf, makeNatScene } from "./nat-scene.js";
 
 describe("a STUN client calls the gateway what it is configured to be:", ROOT_ONLY, () => {
   const scene = makeNatScene();
@@ -130,6 +130,46 @@ for (const datapath of WORKER_DATAPATHS) {
       await own.send(`${NAT.server}:7000`, "translated");
       assert.deepEqual(await outside.take(), [{ text: "translated", from: await own.who() }]);
       await Promise.all([own.stop(), outside.stop()]);
+    });
+  });
+
+  describe(`by ${datapath}, a frame that a switch floods here for another station`, ROOT_ONLY, () => {
+    const scene = makeNatScene({ config: { datapath }, source: { filtering: "endpoint-independent" } });
+    const other = "02:00:00:00:02:99";
+
+    test("is the kernel's, whatever pool address it is for: no host gets it, and ARP for it is not answered", async () => {
+      const { bed } = scene;
+      const inside = await Talker.start(bed, "a", 5000);
+      const outside = await Talker.start(bed, "server", 7000);
+      const endpoint = (await inside.who()) ?? "";
+      const [address = ""] = endpoint.split(":");
+      const entry = ["replace", address, "lladdr", other, "dev", "rt0", "nud"];
+      await inside.take();
+      const before = await scene.agreed();
+
+      await bed.exec("router", "ip", ["neigh", ...entry, "permanent"]);
+      await outside.send(endpoint, "astray");
+      assert.deepEqual(await inside.take(), []);
+      // The router asks whom it believes to have the address, by unicast, until it gives up.
+      await bed.sysctl("router", { "net.ipv4.neigh.rt0.retrans_time_ms": 100 });
+      await bed.exec("router", "ip", ["neigh", ...entry, "probe"]);
+      const givenUp = async (): Promise<true | null> => {
+        const shown = await bed.exec("router", "ip", ["neigh", "show", address, "dev", "rt0"]);
+        assert.doesNotMatch(shown, new RegExp(NAT.outsideMac), "the gateway has answered for another station");
+        return /FAILED|^$/.test(shown) ? true : null;
+      };
+      await until("the router to give up", givenUp);
+      const after = await scene.agreed();
+      assert.equal(after.originated, before.originated);
+      assert.deepEqual(dropsOf(after.outside), dropsOf(before.outside));
+      const passed = after.outside.passed - before.outside.passed;
+      assert.equal(after.outside.received - before.outside.received, passed);
+      assert.ok(passed >= 2, `a datagram and requests, but ${passed} were passed`);
+
+      await bed.exec("router", "ip", ["neigh", "flush", "dev", "rt0", "to", address]);
+      await outside.send(endpoint, "well");
+      assert.deepEqual(await inside.take(), [{ text: "well", from: `${NAT.server}:7000` }]);
+      await Promise.all([inside.stop(), outside.stop()]);
     });
   });
 
