@@ -33,6 +33,22 @@ export interface Gateway {
   end(): Promise<void>;
 }
 
+type Purpose = Parameters<Gateway["begin"]>[0];
+
+/** Does it while that runs. */
+export async function during<T>(
+  gateway: Pick<Gateway, "begin" | "end">,
+  work: () => Promise<T>,
+  purpose: Purpose = "load",
+): Promise<T> {
+  await gateway.begin(purpose);
+  try {
+    return await work();
+  } finally {
+    await gateway.end();
+  }
+}
+
 /** Where a gateway runs. Those that are compared to the nanosecond share one. */
 export interface Place {
   bed: Bed;

@@ -3,7 +3,16 @@
 // own steps (native/bench/ladder.bpf.c), then the gateway by configuration. Called by run.ts, on Node's main thread.
 import { ADDRESS, type Bed } from "../test/bed/bed.js";
 import { generate } from "../test/bed/tools.js";
-import { BareGateway, type Gateway, makeBed, ProductGateway, RULE_PORT, SOURCES, StageGateway } from "./gateways.js";
+import {
+  BareGateway,
+  during,
+  type Gateway,
+  makeBed,
+  ProductGateway,
+  RULE_PORT,
+  SOURCES,
+  StageGateway,
+} from "./gateways.js";
 import { type Difference, difference, type LoadShape, measureOnce, median, nsPerPacket } from "./measure.js";
 
 const SHAPE: LoadShape = { innerBytes: 64, flows: 10_000 };
@@ -44,15 +53,6 @@ async function dropped(gateway: Gateway, seconds: number): Promise<number> {
     ports: String(RULE_PORT),
   });
   return nsPerPacket(sent.sent, sent.seconds, sent.waitedSeconds);
-}
-
-async function during<T>(gateway: Gateway, work: () => Promise<T>): Promise<T> {
-  await gateway.begin("load");
-  try {
-    return await work();
-  } finally {
-    await gateway.end();
-  }
 }
 
 /** There and back again: what drifts evenly within a round cancels out. */

@@ -12,11 +12,20 @@ import { parseArgs } from "node:util";
 
 import { ROOT, sleep } from "../test/bed/command.js";
 import { measureEngine } from "./engine.js";
-import { BareGateway, ClassicGateway, type Gateway, KernelGateway, PlainGateway, ProductGateway } from "./gateways.js";
+import {
+  BareGateway,
+  ClassicGateway,
+  during,
+  type Gateway,
+  KernelGateway,
+  PlainGateway,
+  ProductGateway,
+} from "./gateways.js";
 import { Ladder } from "./ladder.js";
 import { type LatencySample, type LoadShape, loadName, measureLatency, measureLoad, type Sample } from "./measure.js";
 import { cpuSecondsOf, describeHost, type Results, summarize, writeTables } from "./report.js";
 import { SourceNatBench } from "./source-nat.js";
+import { type Visit, visitAll } from "./visits.js";
 
 const SHAPES: LoadShape[] = [
   { innerBytes: 64, flows: 1 },
@@ -33,36 +42,25 @@ export interface Series {
   samples: Sample[];
 }
 
-async function oneRound(gateways: Gateway[], series: Series[], seconds: number, round: number): Promise<void> {
+function loadVisits(gateways: Gateway[], series: Series[], seconds: number, round: number): Visit[] {
   // Another order each round: whatever drifts on this host does not always hit the same one.
   const turned = gateways.map((_, index) => gateways[(index + round) % gateways.length] as Gateway);
-  for (const gateway of turned) {
-    await gateway.begin("load");
-    try {
-      for (const one of series.filter((entry) => entry.gateway === gateway)) {
-        one.samples.push(await measureLoad(gateway, one.shape, seconds));
-      }
-    } finally {
-      await gateway.end();
+  const measure = async (gateway: Gateway): Promise<void> => {
+    for (const one of series.filter((entry) => entry.gateway === gateway)) {
+      one.samples.push(await measureLoad(gateway, one.shape, seconds));
     }
-  }
+  };
+  return turned.map((gateway) => ({ cores: gateway.cores, run: () => during(gateway, () => measure(gateway)) }));
 }
 
-async function latencyRound(
-  gateways: Gateway[],
-  samples: Map<string, LatencySample[]>,
-  seconds: number,
-): Promise<void> {
-  for (const gateway of gateways) {
-    await gateway.begin("latency");
-    try {
-      const list = samples.get(gateway.name) ?? [];
-      list.push(await measureLatency(gateway, LATENCY_KPPS, seconds));
-      samples.set(gateway.name, list);
-    } finally {
-      await gateway.end();
-    }
-  }
+/** All on CPU 0. */
+function latencyVisits(gateways: Gateway[], samples: Map<string, LatencySample[]>, seconds: number): Visit[] {
+  const measure = async (gateway: Gateway): Promise<void> => {
+    const list = samples.get(gateway.name) ?? [];
+    list.push(await measureLatency(gateway, LATENCY_KPPS, seconds));
+    samples.set(gateway.name, list);
+  };
+  return gateways.map((gateway) => ({ cores: 1, run: () => during(gateway, () => measure(gateway), "latency") }));
 }
 
 /** CPU seconds the daemon uses in a second without traffic. */
@@ -83,7 +81,7 @@ async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
       repeats: { type: "string", default: "5" },
-      seconds: { type: "string", default: "1" },
+      seconds: { type: "string", default: "0.9" },
       "peers-only": { type: "boolean", default: false },
     },
   });
@@ -115,11 +113,13 @@ async function main(): Promise<void> {
       process.stderr.write(
         `round ${round + 1} of ${repeats}, ${Math.round((Date.now() - started.getTime()) / 1000)} s\n`,
       );
-      await oneRound(gateways, series, seconds, round);
-      await latencyRound([conntrack[0], plain, ...ours], latency, seconds);
-      await ladder?.round(seconds);
-      // What takes ten minutes is run by nobody.
-      if (round % 2 === 0) await sourceNat.round(seconds);
+      await visitAll([
+        ...loadVisits(gateways, series, seconds, round),
+        ...latencyVisits([conntrack[0], plain, ...ours], latency, seconds),
+        ...(ladder ? [{ cores: 1, run: () => ladder.round(seconds) }] : []),
+        // What takes ten minutes is run by nobody.
+        ...(round % 2 === 0 ? sourceNat.visits(seconds) : []),
+      ]);
     }
     const idle = product ? await idleCost(product) : null;
     const results: Results = summarize({

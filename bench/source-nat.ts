@@ -8,11 +8,14 @@ import { sleep } from "../test/bed/command.js";
 import { ADDRESS, Bed, type Place } from "../test/bed/bed.js";
 import { Daemon } from "../test/bed/daemon.js";
 import { generate, type Load, Sink, startPass } from "../test/bed/tools.js";
-import { SOURCES } from "./gateways.js";
+import { during, SOURCES } from "./gateways.js";
 import { secondsWaited, threadsOf } from "./threads.js";
+import type { Visit } from "./visits.js";
 
 export const NAT_PEER = "kernel-snat";
 export const ALONE = "64B-10000flows-out";
+const IN = "64B-10000flows-in";
+const NEW = "64B-newsessions";
 export const BESIDE_MANY = "64B-10000flows-out-of-1000000";
 const FLOWS = 10_000;
 const NEW_FLOWS = 1_000_000;
@@ -22,7 +25,7 @@ const POOL = "198.18.0.1-198.18.0.40";
 const PORT = 31765;
 
 /** The last one: 10,000 of a million live sessions; ours only, compared with the same flows alone. */
-export const NAT_LOADS = ["64B-10000flows-out", "64B-10000flows-in", "64B-newsessions", BESIDE_MANY] as const;
+export const NAT_LOADS = [ALONE, IN, NEW, BESIDE_MANY] as const;
 export type NatLoad = (typeof NAT_LOADS)[number];
 
 export interface NatSample {
@@ -130,24 +133,22 @@ export class SourceNatBench {
     return new SourceNatBench([kernel, ...both]);
   }
 
-  async round(seconds: number): Promise<void> {
-    for (const one of this.all) {
-      await during(one, async () => {
-        const capture = await firstPackets(one.bed);
-        this.#add(one, ALONE, await measure(one, "source", { flows: FLOWS, duration: seconds }));
-        this.#add(one, "64B-10000flows-in", await measure(one, "target", { answers: capture, duration: seconds }));
-      });
-      await during(one, async () => {
-        const load = {
-          flows: NEW_FLOWS,
-          rate: NEW_PER_SECOND,
-          duration: Math.min(seconds, NEW_FLOWS / NEW_PER_SECOND),
-        };
-        this.#add(one, "64B-newsessions", await measure(one, "source", load));
-        if (one.name === NAT_PEER) return;
-        this.#add(one, BESIDE_MANY, await measure(one, "source", { flows: FLOWS, duration: seconds }));
-      });
-    }
+  visits(seconds: number): Visit[] {
+    return this.all.map((one) => ({ cores: 2, run: () => this.#visit(one, seconds) }));
+  }
+
+  async #visit(one: Translator, seconds: number): Promise<void> {
+    await during(one, async () => {
+      const capture = await firstPackets(one.bed);
+      this.#add(one, ALONE, await measure(one, "source", { flows: FLOWS, duration: seconds }));
+      this.#add(one, IN, await measure(one, "target", { answers: capture, duration: seconds }));
+    });
+    await during(one, async () => {
+      const duration = Math.min(seconds, NEW_FLOWS / NEW_PER_SECOND);
+      this.#add(one, NEW, await measure(one, "source", { flows: NEW_FLOWS, rate: NEW_PER_SECOND, duration }));
+      if (one.name === NAT_PEER) return;
+      this.#add(one, BESIDE_MANY, await measure(one, "source", { flows: FLOWS, duration: seconds }));
+    });
   }
 
   async remove(): Promise<void> {
@@ -156,15 +157,6 @@ export class SourceNatBench {
 
   #add(one: Translator, load: NatLoad, sample: NatSample): void {
     this.samples.get(one.name)?.get(load)?.push(sample);
-  }
-}
-
-async function during(one: Translator, work: () => Promise<void>): Promise<void> {
-  await one.begin();
-  try {
-    await work();
-  } finally {
-    await one.end();
   }
 }
 
