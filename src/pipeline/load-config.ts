@@ -9,11 +9,11 @@ import { planOf, type Plan } from "./plan.js";
 import { readBounded } from "./read-file.js";
 
 /** More than a configuration may have, so that the check can say so. */
-const readMax = 2 * 1024 * 1024;
+export const configBytesMax = 2 * 1024 * 1024;
 
 export async function readConfig(file: string): Promise<Checked> {
   try {
-    return checkConfig(await readBounded(file, readMax), file);
+    return checkConfig(await readBounded(file, configBytesMax), file);
   } catch (error) {
     throw new VxpipeError("CONFIG_UNREADABLE", `${file}: ${systemReason(error)}`, { cause: error });
   }

@@ -1,14 +1,14 @@
 // Edits made at run time, written to the files they belong to: rules to the configuration, addresses to its allowlist file.
 // The files are read as they are on the disk now. Called by the API for edits with --save, on the main thread.
-import { readFile } from "node:fs/promises";
 import { isDeepStrictEqual } from "node:util";
-import type { AllowlistLoader } from "./allowlist/load.js";
+import { allowlistBytesMax, tooLarge, type AllowlistLoader } from "./allowlist/load.js";
 import type { ListEdit } from "./allowlist/rewrite.js";
 import { checkConfig } from "./config/check.js";
 import type { Config, StaticRule } from "./config/config.js";
 import { rewriteRules, type RuleEdit } from "./config/rewrite.js";
 import { systemReason, VxpipeError } from "./errors.js";
-import { readConfig } from "./load-config.js";
+import { configBytesMax, readConfig } from "./load-config.js";
+import { readBounded } from "./read-file.js";
 import { addRule } from "./rules.js";
 import { prepareFile, type Pending } from "./write-file.js";
 
@@ -22,7 +22,8 @@ export class Saver {
   /** Edits the allowlist file. */
   async list(edit: ListEdit): Promise<Pending> {
     const path = await this.listFile();
-    const old = await attempt(path, () => readFile(path));
+    const old = await attempt(path, () => readBounded(path, allowlistBytesMax));
+    if (old.length > allowlistBytesMax) throw tooLarge(path);
     const changed = await attempt(path, () => this.loader.rewrite(old, edit));
     return changed === null ? unchanged(path) : attempt(path, () => prepareFile(path, changed));
   }
@@ -40,7 +41,7 @@ export class Saver {
     const config = await this.config();
     const wanted = editedRules(config.nat.destination, edit);
     if (wanted === config.nat.destination) return unchanged(file);
-    const text = rewriteRules(await attempt(file, () => readFile(file, "utf8")), edit);
+    const text = rewriteRules((await attempt(file, () => readBounded(file, configBytesMax))).toString("utf8"), edit);
     const { config: check } = text === null ? { config: null } : checkConfig(Buffer.from(text), file);
     // The library writes the file anew: that it means what it should is not left to trust.
     if (

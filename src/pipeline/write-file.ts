@@ -17,7 +17,10 @@ export async function prepareFile(path: string, content: Uint8Array | string): P
   const target = await realpath(path);
   const temporary = `${target}.new-${randomBytes(6).toString("hex")}`;
   const abandon = (): Promise<void> => unlink(temporary).catch(() => undefined);
-  const { mode, uid, gid } = await stat(target);
+  const stats = await stat(target);
+  // A rename would put a file in the place of /dev/null, for everybody.
+  if (!stats.isFile()) throw new Error("it is not a regular file");
+  const { mode, uid, gid } = stats;
   const handle = await open(temporary, "wx", 0o600);
   try {
     await handle.writeFile(content);

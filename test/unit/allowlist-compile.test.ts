@@ -7,6 +7,7 @@ import { IPv4, IPv4CidrRange, IPv6 } from "ip-num";
 import { compileAllowlist, type Compiled } from "../../src/pipeline/allowlist/compile.js";
 import { formatAddress, parseEntry } from "../../src/pipeline/allowlist/entry.js";
 import { AllowlistLoader } from "../../src/pipeline/allowlist/load.js";
+import { byOrganization } from "../../src/pipeline/allowlist/owners.js";
 import { shapes, texts } from "../../src/pipeline/allowlist/table.js";
 
 const root = new URL("../../../", import.meta.url).pathname;
@@ -105,6 +106,48 @@ test("a list that stands in its file twice is reported, for only one of them cou
 
 test("a prefix whose slash is escaped, as some writers do, is a prefix", () => {
   assert.deepEqual([...texts(compiled('{"flat_ip_list": ["10.0.0.0\\/8"]}').entries)], ["10.0.0.0/8"]);
+});
+
+test("a file in UTF-16 is named as what it is, in either byte order", () => {
+  const text = Buffer.from("\ufeff192.0.2.1\r\n192.0.2.2\r\n", "utf16le");
+  for (const bytes of [text, Buffer.from(text).swap16()]) {
+    const result = compileAllowlist(bytes, "list", { skipInvalid: true });
+    assert.ok(!result.ok);
+    assert.deepEqual(
+      result.problems.map(({ line, column, message }) => [line, column, message]),
+      [[1, 1, "is UTF-16 text; a list is UTF-8"]],
+    );
+  }
+});
+
+test("with skipInvalid a file without one right entry is not an empty list", () => {
+  for (const text of ["nonsense\nmore\n", '{"flat_ip_list": [7, "x"]}', "\x7fELF\0\n\xff\n"]) {
+    const result = compileAllowlist(Buffer.from(text, "latin1"), "list", { skipInvalid: true });
+    assert.ok(!result.ok, text);
+    assert.match(result.problems[0]?.message ?? "", /^none of its 2 entries is an IP address or prefix$/);
+  }
+});
+
+test("an empty file is a list, with a warning of what it means; one that says that it lists nothing needs none", () => {
+  const warned = "it is empty: no address is allowed";
+  for (const [text, warnings] of [
+    ["", [warned]],
+    ["# nothing yet\n", []],
+    ['{"flat_ip_list": []}', []],
+  ] as const) {
+    const { count, warnings: found } = compiled(text);
+    assert.deepEqual([count, found], [0, warnings]);
+  }
+});
+
+test("an address that thousands of organizations list costs as much as it is listed", () => {
+  const names = Array.from({ length: 20_000 }, (_, index) => `o${index}`);
+  const organizations = names.map((name) => ({ name, ips: ["192.0.2.1", "192.0.2.2"] }));
+  const { owners, count } = compiled(JSON.stringify({ organizations, flat_ip_list: ["192.0.2.1"] }));
+  assert.equal(count, 2);
+  const members = owners?.groups.reduce((sum, group) => sum + group.length, 0) ?? 0;
+  assert.ok(members <= 2 * names.length, `${members} members of groups`);
+  assert.deepEqual(byOrganization(owners ?? assert.fail()).at(-1)?.entries.exact4, [0, 1]);
 });
 
 test("with skipInvalid wrong entries are left out and reported, but a file that is no list is not taken", () => {

@@ -24,6 +24,7 @@ import { texts } from "../../src/pipeline/allowlist/table.js";
 import { rewriteRules } from "../../src/pipeline/config/rewrite.js";
 import { Saver } from "../../src/pipeline/save.js";
 import { prepareFile } from "../../src/pipeline/write-file.js";
+import { run } from "../bed/command.js";
 
 const directory = mkdtempSync(join(tmpdir(), "vxpipe-save-"));
 after(() => rmSync(directory, { recursive: true }));
@@ -218,6 +219,17 @@ test("what is abandoned, or cannot be written, leaves the file and nothing besid
   await assert.rejects(saver(t, file(alias)).rules({ add: rule }), { code: "NOT_SAVED" });
   const contrary = `${base}nat: { destination: [{ protocol: any, port: 53, to: "192.0.2.9:1" }] }\n`;
   await assert.rejects(saver(t, file(contrary)).rules({ add: rule }), { code: "RULE_EXISTS" });
+});
+
+test("only a regular file is replaced: neither a device nor a pipe is waited for, or renamed over", async (t) => {
+  await assert.rejects(prepareFile("/dev/null", "x"), /not a regular file/);
+  assert.ok(statSync("/dev/null").isCharacterDevice());
+  const pipe = join(directory, "pipe");
+  await run("mkfifo", [pipe]);
+  await assert.rejects(prepareFile(pipe, "x"), /not a regular file/);
+  const path = file("inside: { interface: a }\noutside: { interface: b }\nallowlist: { file: /dev/null }\n");
+  const edit = { add: ["192.0.2.1"], remove: [] };
+  await assert.rejects(saver(t, path).list(edit), { code: "NOT_SAVED", message: /not a regular file/ });
 });
 
 test("a rule is saved once, and one that the file does not have need not be taken out", async (t) => {

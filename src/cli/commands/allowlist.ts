@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import type { Imported } from "../../api/edits.js";
 import { allowlistBytesMax, tooLarge } from "../../pipeline/allowlist/load.js";
 import { printable, problemLine, systemReason, VxpipeError } from "../../pipeline/errors.js";
-import { readBounded } from "../../pipeline/read-file.js";
+import { nothingWritten, readBounded } from "../../pipeline/read-file.js";
 import { ask, parameters } from "../client.js";
 import { note, print, savedText, type Format } from "../output.js";
 import { withProgress } from "../progress.js";
@@ -59,13 +59,7 @@ export interface EditOptions {
 }
 
 export async function load(socket: string, format: Format, file: string, options: LoadOptions): Promise<void> {
-  let bytes: Buffer;
-  try {
-    bytes = await readBounded(file === "-" ? "/dev/stdin" : file, allowlistBytesMax);
-  } catch (error) {
-    throw new VxpipeError("ALLOWLIST_UNREADABLE", `${file}: ${systemReason(error)}`, { cause: error });
-  }
-  if (bytes.length > allowlistBytesMax) throw tooLarge(file);
+  const bytes = await readList(file);
   const { progress, ...flags } = options;
   const id = randomUUID();
   const path = `/api/v1/allowlist?${parameters({ name: file, id, ...flags })}`;
@@ -76,6 +70,30 @@ export async function load(socket: string, format: Format, file: string, options
   if (result.skippedCount > 0) note(format, `${file}: ${result.skippedCount} wrong entries were left out`);
   for (const warning of result.warnings) note(format, `${file}: ${warning}`);
   print(format, result, () => importedText(file, result));
+}
+
+async function readList(file: string): Promise<Uint8Array> {
+  let bytes: Uint8Array;
+  try {
+    bytes = file === "-" ? await readStandardInput() : await readBounded(file, allowlistBytesMax);
+  } catch (error) {
+    throw new VxpipeError("ALLOWLIST_UNREADABLE", `${file}: ${systemReason(error)}`, { cause: error });
+  }
+  if (bytes.length > allowlistBytesMax) throw tooLarge(file);
+  return bytes;
+}
+
+/** Waits as long as it takes: whoever asked can stop it. That nothing comes means that what should have sent it failed. */
+async function readStandardInput(): Promise<Uint8Array> {
+  const pieces: Buffer[] = [];
+  let length = 0;
+  for await (const piece of process.stdin as AsyncIterable<Buffer>) {
+    pieces.push(piece);
+    length += piece.length;
+    if (length > allowlistBytesMax) break;
+  }
+  if (length === 0) throw new Error(nothingWritten);
+  return Buffer.concat(pieces);
 }
 
 function importedText(file: string, result: Imported): string {

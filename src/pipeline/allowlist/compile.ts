@@ -46,12 +46,25 @@ export function compileAllowlist(bytes: Uint8Array, file: string, options: Compi
   const { entries, owners, duplicates } = collected.finish();
   const compiled = withoutCovered(entries);
   const count = countOf(entries);
-  const { stated } = collected;
-  const warnings =
-    stated === null || stated === count ? [] : [`total_ips says ${stated}, the file lists ${count} different entries`];
+  if (count === 0 && problems.count > 0)
+    return { ok: false, problems: [nothingRight(file, problems)], count: problems.count };
+  const warnings = warningsOf(bytes, collected.stated, count);
   const covered = count - countOf(compiled);
   const skipped = { skipped: placed, skippedCount: problems.count };
   return { ok: true, value: { entries, compiled, count, owners, duplicates, covered, ...skipped, warnings } };
+}
+
+/** Left out one by one, all of them, they would leave an empty list: nothing would be allowed. */
+function nothingRight(file: string, { count }: Problems): Problem {
+  return { file, line: 1, column: 1, message: `none of its ${count} entries is an IP address or prefix` };
+}
+
+function warningsOf(bytes: Uint8Array, stated: number | null, count: number): string[] {
+  // Not one with a comment: somebody meant that.
+  const warnings = bytes.length === 0 ? ["it is empty: no address is allowed"] : [];
+  if (stated !== null && stated !== count)
+    warnings.push(`total_ips says ${stated}, the file lists ${count} different entries`);
+  return warnings;
 }
 
 /** Entries between two looks at the progress. */
@@ -153,10 +166,21 @@ class Collector {
   /** Sorted, each once, with the group of all that list it. */
   take(name: TableName, groups: Groups): { table: Uint8Array; owners: Uint32Array; duplicates: number } {
     const owners = new Uint32Array(this.count);
+    // Of the record at hand, all groups but the first: one is made of them when the last is known.
+    const others = new Set<number>();
+    let last = 0;
+    const settle = (): void => {
+      if (others.size > 0) owners[last] = groups.union([owners[last] as number, ...others]);
+      others.clear();
+    };
     const table = sortTable(name, this.bytes.subarray(0, this.used), (from, to, duplicate) => {
       const group = this.groups[from] as number;
-      owners[to] = duplicate ? groups.union(owners[to] as number, group) : group;
+      if (!duplicate) settle();
+      if (!duplicate || owners[to] === 0) owners[to] = group;
+      else if (group !== 0 && group !== owners[to]) others.add(group);
+      last = to;
     });
+    settle();
     const kept = table.length / shapes[name].bytes;
     return { table, owners: owners.slice(0, kept), duplicates: this.count - kept };
   }

@@ -1,5 +1,5 @@
 // A JSON text as bytes, value by value with the place of each: an allowlist of a million entries is read in one pass,
-// without making strings of it, and what is wrong is found where it stands. Called by seed.ts, in a Piscina task. Pure.
+// without making strings of it, and what is wrong is found where it stands. Called by read.ts, in a Piscina task. Pure.
 
 export type JsonPath = readonly (string | number)[];
 
@@ -9,7 +9,9 @@ export interface JsonWalk {
   /** An object or array begins; true: the values below it are only looked at for syntax. */
   open(path: JsonPath, kind: "object" | "array", start: number): boolean;
   close(path: JsonPath, kind: "object" | "array", end: number): void;
-  /** A key stands in its object a second time. */
+  /** Whether a key may be in its object only once. */
+  single(path: JsonPath): boolean;
+  /** It is there again. */
   repeated(path: JsonPath, start: number): void;
 }
 
@@ -140,20 +142,27 @@ class Walker {
   }
 
   private object(): void {
-    const keys = new Set<string>();
+    const singles = new Set<string>();
     this.members(closeBrace, () => {
       this.blanks();
       if (this.bytes[this.at] !== quote) this.fail("a key in double quotes is expected here");
       const start = this.at;
       this.string();
-      const key = leafValue(this.bytes, start, this.at) as string;
-      this.path.push(key);
-      if (keys.has(key) && this.skipping === 0) this.walk.repeated(this.path, start);
-      keys.add(key);
+      this.path.push(this.skipping === 0 ? this.key(start, singles) : "");
       this.blanks();
       if (this.bytes[this.at] !== colon) this.fail('":" is expected here');
       this.at++;
     });
+  }
+
+  /** Only those that matter are kept: there may be millions of others. */
+  private key(start: number, singles: Set<string>): string {
+    const key = leafValue(this.bytes, start, this.at) as string;
+    const path = [...this.path, key];
+    if (!this.walk.single(path)) return key;
+    if (singles.has(key)) this.walk.repeated(path, start);
+    singles.add(key);
+    return key;
   }
 
   private members(close: number, enter: () => void): void {

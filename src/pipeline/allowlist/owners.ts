@@ -16,6 +16,8 @@ export interface Owners {
 export class Groups {
   readonly list: number[][] = [[]];
   private readonly known = new Map<string, number>([["", 0]]);
+  /** Most addresses that are shared are so by the same two. */
+  private readonly pairs = new Map<number, number>();
 
   of(organizations: readonly number[]): number {
     const key = organizations.join();
@@ -25,11 +27,18 @@ export class Groups {
     return this.list.push([...organizations]) - 1;
   }
 
-  union(a: number, b: number): number {
-    if (a === b || b === 0) return a;
-    if (a === 0) return b;
-    const both = new Set([...(this.list[a] ?? []), ...(this.list[b] ?? [])]);
-    return this.of([...both].sort((one, other) => one - other));
+  /** Of everybody in any of these, of which there are two or more. */
+  union(groups: readonly number[]): number {
+    if (groups.length > 2) return this.made(groups);
+    const pair = (groups[0] as number) * 2 ** 26 + (groups[1] as number);
+    const known = this.pairs.get(pair) ?? this.made(groups);
+    this.pairs.set(pair, known);
+    return known;
+  }
+
+  private made(groups: readonly number[]): number {
+    const all = new Set(groups.flatMap((group) => this.list[group] ?? []));
+    return this.of([...all].sort((one, other) => one - other));
   }
 }
 

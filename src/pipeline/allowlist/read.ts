@@ -27,6 +27,10 @@ export type ListFormat = "json" | "text";
 
 export function readList(bytes: Uint8Array, sink: ListSink): ListFormat {
   const start = bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf ? 3 : 0;
+  if (isUtf16(bytes)) {
+    sink.wrong(0, "is UTF-16 text; a list is UTF-8");
+    return "text";
+  }
   if (!looksLikeJson(bytes, start)) {
     readText(bytes, start, sink);
     return "text";
@@ -34,6 +38,11 @@ export function readList(bytes: Uint8Array, sink: ListSink): ListFormat {
   if (isUtf8(bytes)) readSeed(bytes, start, sink);
   else sink.wrong(0, "is not UTF-8 text");
   return "json";
+}
+
+/** By its byte order mark, which no UTF-8 text has. */
+function isUtf16([first, second]: Uint8Array): boolean {
+  return (first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff);
 }
 
 function looksLikeJson(bytes: Uint8Array, start: number): boolean {
@@ -124,9 +133,8 @@ function readSeed(bytes: Uint8Array, start: number, sink: ListSink): void {
       const isList = path[0] === "flat_ip_list" ? path.length === 1 : path.length === 3;
       if (isList && kind === "array") sink.list?.(path.length === 1 ? nobody : (path[1] as number), listStart, to);
     },
-    repeated(path, from) {
-      if (expectedAt(path) !== null) wrong(from, `the key ${String(path.at(-1))} is here twice`);
-    },
+    single: (path) => expectedAt(path) !== null,
+    repeated: (path, from) => wrong(from, `the key ${String(path.at(-1))} is here twice`),
   });
   if (syntax !== null) sink.wrong(syntax.offset, syntax.message);
   else if (lists === 0 && shaped) sink.wrong(0, "has neither organizations nor flat_ip_list");
