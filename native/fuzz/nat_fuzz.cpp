@@ -166,8 +166,10 @@ private:
 			}
 			if (verdict.action == Action::forward) {
 				require(!right || header_is_right(held.packet.ip));
-				if ((held.packet.ip[9] == 6 || held.packet.ip[9] == 17) && verdict.to == Side::outside)
-					memcpy(&last_port_be_, held.packet.ip + (held.packet.ip[0] & 15) * 4, 2);
+				const uint8_t *ip = held.packet.ip;
+				if (has_ports(ip[9]) && !(host16(load<uint16_t>(ip + 6)) & kOffsetMask) &&
+				    verdict.to == Side::outside)
+					memcpy(&last_port_be_, ip + (ip[0] & 15) * 4, 2);
 			}
 			held_.erase(cookie);
 			return;
