@@ -126,10 +126,24 @@ export function endpointOf(text: string): { address: string; port: number } {
   return { address: formatIpv4(address), port: endpoint.port };
 }
 
-/** RFC 3339, in milliseconds. */
+const timeForm = /^(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d):(\d\d)(\.\d+)?([Zz]|[+-]\d\d:\d\d)$/;
+
+/** RFC 3339, in milliseconds. A leap second is the one before it, as the system's clock has it. */
 export function timeOf(text: string): number {
-  const form = /^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$/;
-  const time = form.test(text) ? Date.parse(text.replace(" ", "T").toUpperCase()) : Number.NaN;
-  if (!Number.isNaN(time)) return time;
+  const [, date, minute, second, fraction = "", zone = ""] = timeForm.exec(text) ?? [];
+  const leap = second === "60";
+  const local = `${date}T${minute}:${leap ? "59" : second}`;
+  const time = Date.parse(`${local}${fraction}${zone.toUpperCase()}`);
+  if (exists(local) && !Number.isNaN(time) && (!leap || isoOf(time).startsWith("23:59:59", 11))) return time;
   throw new VxpipeError("USAGE", `"${text}" is not a time of RFC 3339 such as 2026-01-31T12:00:00Z`);
+}
+
+/** Date takes the 30th of February for the 2nd of March. */
+function exists(local: string): boolean {
+  const time = Date.parse(`${local}Z`);
+  return !Number.isNaN(time) && isoOf(time).startsWith(local);
+}
+
+function isoOf(time: number): string {
+  return new Date(time).toISOString();
 }

@@ -177,6 +177,34 @@ test("who has a port is known as soon as it is granted, and told done only when 
   assert.equal((await get("/api/v1/nat/who?outside=203.0.113.1:2176")).status, 404);
 });
 
+test("who had a port is asked by a time that exists", async (t) => {
+  const { get } = await running(t);
+  const statusAt = async (at: string): Promise<number> =>
+    (await get(`/api/v1/nat/who?outside=203.0.113.1:1024&at=${encodeURIComponent(at)}`)).status;
+  for (const at of [
+    "2026-02-28T23:59:59Z",
+    "2028-02-29T00:00:00.123456789+05:30",
+    "2026-03-01t00:00:00-23:59",
+    "2026-03-01 00:00:00z",
+    "2016-12-31T23:59:60Z",
+    "2017-01-01T05:29:60+05:30",
+  ])
+    assert.equal(await statusAt(at), 404, at);
+  for (const at of [
+    "2026-02-29T00:00:00Z",
+    "2026-04-31T00:00:00Z",
+    "2026-00-01T00:00:00Z",
+    "2026-01-01T24:00:00Z",
+    "2026-01-01T00:60:00Z",
+    "2026-01-01T00:00:61Z",
+    "2026-01-01T12:00:60Z",
+    "2026-01-01T00:00:00+24:00",
+    "2026-01-01T00:00:00",
+    "2026-01-01",
+  ])
+    assert.equal(await statusAt(at), 400, at);
+});
+
 test("a static forward's endpoint is its inside host's, for its protocol", async (t) => {
   const { get } = await running(
     t,
