@@ -52,7 +52,7 @@ export async function addEntries(
       const allowlist = add(old, entries);
       const added = allowlist.count - old.count;
       result = { added, alreadyListed: entries.length - added, total: allowlist.count };
-      return { ...plan, allowlist };
+      return allowlist.count === plan.allowlist?.count ? plan : { ...plan, allowlist };
     },
     `allowlist add ${given.join(" ")}`,
     save === null ? null : () => save.list({ add: written(entries), remove: [] }),
@@ -94,6 +94,7 @@ export async function clearAllowlist(
     },
     "allowlist clear",
     save === null ? null : () => save.list({ add: [], remove: "all" }),
+    { wholeList: true },
   );
   return { removed, total: 0, ...savedTo(path) };
 }
@@ -155,6 +156,7 @@ export async function importAllowlist(
       },
       `allowlist import ${options.name}`,
       save === null || kept === null ? null : () => save.text(kept, compiled.skippedCount === 0),
+      { wholeList: true },
     );
   }
   const { duplicates, covered, skipped, skippedCount, warnings } = compiled;
@@ -187,7 +189,7 @@ export async function putRule(
         throw new VxpipeError("NAT_RULES_ONE_WAY", "there is source NAT: replies would not be translated back");
       const rules = addRule(plan.rules, rule);
       added = rules !== plan.rules;
-      return { ...plan, rules };
+      return added ? { ...plan, rules } : plan;
     },
     `nat rule add --protocol ${rule.protocol} --port ${rule.port} --to ${rule.to}`,
     save === null ? null : () => save.rules({ add: rule }),

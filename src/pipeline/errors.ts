@@ -183,6 +183,7 @@ export function systemReason(error: unknown): string {
     ENOSPC: "the file system is full",
     ENAMETOOLONG: "the path is too long",
     ELOOP: "its symbolic links go in circles",
+    EBUSY: "it is in use, or a mount point",
     ECONNREFUSED: "nothing listens there",
   };
   return words[code] ?? (error instanceof Error ? error.message : String(error));

@@ -121,6 +121,7 @@ export class Runtime {
     edit: (plan: Plan) => Plan | Promise<Plan>,
     what: string,
     save: (() => Promise<Pending>) | null = null,
+    { wholeList }: { wholeList: boolean } = { wholeList: false },
   ): Promise<string | null> {
     return this.inTurn(async () => {
       const old = this.plan;
@@ -132,19 +133,28 @@ export class Runtime {
         await pending?.abandon();
         throw error;
       }
-      if (pending === null) this.unsaved.note(what);
-      else await this.commit(pending, what);
+      const note = (): void => this.unsaved.note(what, wanted.allowlist !== old.allowlist);
+      if (pending !== null) await this.commit(pending, old, note);
+      if (wholeList) this.unsaved.clearList();
+      if (pending === null && wanted !== old) note();
       return pending?.path ?? null;
     });
   }
 
-  private async commit(pending: Pending, what: string): Promise<void> {
+  /** The edit is in force by now: what cannot be saved is taken back. */
+  private async commit(pending: Pending, old: Plan, inForce: () => void): Promise<void> {
     try {
       await pending.commit();
     } catch (error) {
-      this.unsaved.note(what);
-      const message = `${pending.path}: ${systemReason(error)}; the edit is in force, but not saved`;
-      throw new VxpipeError("NOT_SAVED", message, { cause: error });
+      const reason = `${pending.path}: ${systemReason(error)}`;
+      let outcome = "nothing was changed";
+      try {
+        await this.transition(this.plan, old);
+      } catch {
+        inForce();
+        outcome = "the edit is in force, but not saved";
+      }
+      throw new VxpipeError("NOT_SAVED", `${reason}; ${outcome}`, { cause: error });
     }
   }
 

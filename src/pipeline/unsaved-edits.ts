@@ -5,22 +5,30 @@ const namedMax = 100;
 const textMax = 200;
 
 export class UnsavedEdits {
-  private named: string[] = [];
-  private more = 0;
+  private named: { what: string; ofList: boolean }[] = [];
+  private more = { ofList: 0, others: 0 };
 
-  note(what: string): void {
-    this.named.push(what.length > textMax ? `${what.slice(0, textMax - 3)}...` : what);
+  note(what: string, ofList: boolean): void {
+    this.named.push({ what: what.length > textMax ? `${what.slice(0, textMax - 3)}...` : what, ofList });
     if (this.named.length <= namedMax) return;
-    this.named.shift();
-    this.more++;
+    if (this.named.shift()?.ofList === true) this.more.ofList++;
+    else this.more.others++;
   }
 
   list(): readonly string[] {
-    return this.more === 0 ? [...this.named] : [`${this.more} earlier ones`, ...this.named];
+    const more = this.more.ofList + this.more.others;
+    const named = this.named.map(({ what }) => what);
+    return more === 0 ? named : [`${more} earlier ones`, ...named];
+  }
+
+  /** The list has been replaced as a whole. */
+  clearList(): void {
+    this.named = this.named.filter(({ ofList }) => !ofList);
+    this.more.ofList = 0;
   }
 
   clear(): void {
     this.named = [];
-    this.more = 0;
+    this.more = { ofList: 0, others: 0 };
   }
 }

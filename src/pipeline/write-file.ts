@@ -7,7 +7,7 @@ import { dirname } from "node:path";
 export interface Pending {
   /** Of the file, links followed. */
   path: string;
-  /** From here on the new content is there, also after a power failure. */
+  /** From here on the new content is there, also after a power failure as far as the file system promises that. */
   commit(): Promise<void>;
   abandon(): Promise<void>;
 }
@@ -41,8 +41,13 @@ export async function prepareFile(path: string, content: Uint8Array | string): P
       await abandon();
       throw error;
     }
-    const directory = await open(dirname(target), "r");
-    await directory.sync().finally(() => directory.close());
+    // The file is in its place, whether or not its file system can promise more.
+    await syncDirectory(dirname(target)).catch(() => undefined);
   };
   return { path: target, commit, abandon };
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, "r");
+  await directory.sync().finally(() => directory.close());
 }

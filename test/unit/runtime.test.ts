@@ -37,6 +37,10 @@ function kernelOf({ allowlist, rules }: SimulatedGateway): unknown {
   return { list: allowlist === null ? null : [...texts(allowlist)], rules: [...rules] };
 }
 
+function withEntry(plan: Plan, text: string): Plan {
+  return { ...plan, allowlist: add(plan.allowlist ?? nothingAllowed, parseEntries([text])) };
+}
+
 const before = { list: ["10.0.0.1"], rules: [...compileRules([rule])] };
 
 test("a reload whose rules are refused takes its list back: plan and packet path are as before, and agree", async () => {
@@ -80,11 +84,7 @@ test("what cannot be taken back either is what the plan says", async () => {
 test("an edit changes the tables in place, and one that finds no room there replaces them", async () => {
   const { runtime, gateway } = await running();
   gateway.calls.length = 0;
-  const put = (text: string): Promise<string | null> =>
-    runtime.change(
-      (plan) => ({ ...plan, allowlist: add(plan.allowlist ?? nothingAllowed, parseEntries([text])) }),
-      "x",
-    );
+  const put = (text: string): Promise<string | null> => runtime.change((plan) => withEntry(plan, text), "x");
   await put("10.0.0.2");
   assert.deepEqual(gateway.calls, ["editAllowlist"]);
   gateway.failing.add("editAllowlist");
@@ -135,7 +135,48 @@ test("a reload says beforehand what it will do, what only a restart does, and wh
 
 test("of many unsaved edits the last hundred are named and the others counted", async () => {
   const { runtime } = await running();
-  for (let edit = 0; edit < 103; edit++) await runtime.change((plan) => plan, `edit ${edit}`);
+  for (let edit = 0; edit < 103; edit++) await runtime.change((plan) => ({ ...plan }), `edit ${edit}`);
   const named = runtime.unsaved.list();
   assert.deepEqual([named.length, named[0], named[1], named.at(-1)], [101, "3 earlier ones", "edit 3", "edit 102"]);
+});
+
+test("an edit that changes nothing is none that a reload could drop, and one of the whole list ends those before it", async () => {
+  const { runtime } = await running();
+  await runtime.change((plan) => plan, "nothing");
+  await runtime.change((plan) => ({ ...plan, rules: [rule, other] }), "nat rule add");
+  for (const text of ["10.0.0.2", "10.0.0.3"]) await runtime.change((plan) => withEntry(plan, text), `add ${text}`);
+  assert.deepEqual(runtime.unsaved.list(), ["nat rule add", "add 10.0.0.2", "add 10.0.0.3"]);
+  const whole = { wholeList: true };
+  await runtime.change((plan) => ({ ...plan, allowlist: nothingAllowed }), "clear", null, whole);
+  assert.deepEqual(runtime.unsaved.list(), ["nat rule add", "clear"]);
+  const nothing = (): Promise<void> => Promise.resolve();
+  const saved = { path: "list.txt", commit: nothing, abandon: nothing };
+  await runtime.change(
+    (plan) => withEntry(plan, "10.0.0.4"),
+    "import",
+    () => Promise.resolve(saved),
+    whole,
+  );
+  assert.deepEqual(runtime.unsaved.list(), ["nat rule add"]);
+});
+
+test("an edit whose file cannot be put in place at last is taken back", async () => {
+  const { runtime, gateway } = await running();
+  const busy = Object.assign(new Error("EBUSY"), { code: "EBUSY" });
+  const pending = { path: "list.txt", commit: () => Promise.reject(busy), abandon: () => Promise.resolve() };
+  const edit = (): Promise<unknown> =>
+    runtime.change(
+      (plan) => withEntry(plan, "10.0.0.2"),
+      "add",
+      () => Promise.resolve(pending),
+    );
+  await assert.rejects(edit(), { code: "NOT_SAVED", message: /^list\.txt: .* mount point; nothing was changed$/ });
+  assert.deepEqual(kernelOf(gateway), before);
+  assert.deepEqual([runtime.plan.allowlist?.count, runtime.unsaved.list()], [1, []]);
+  pending.commit = () => {
+    gateway.failing.add("setAllowlist").add("editAllowlist");
+    return Promise.reject(busy);
+  };
+  await assert.rejects(edit(), { code: "NOT_SAVED", message: /the edit is in force, but not saved$/ });
+  assert.deepEqual([runtime.plan.allowlist?.count, runtime.unsaved.list()], [2, ["add"]]);
 });
