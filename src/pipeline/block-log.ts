@@ -1,5 +1,5 @@
 // Who has, and had, which public ports: keeps the records of granted and released port blocks, in memory and, where
-// nat.source.records.file says so, in a file. Fed once a second and on request by nat-control.ts; main thread.
+// nat.source.records.file says so, in a file. Fed ten times a second and on request by nat-control.ts; main thread.
 //
 // The packet path is told that records are done when they are on the disk. While they cannot be written it goes on until its
 // own memory for them is full, and then grants no block; it goes on by itself when they can be written again.

@@ -50,6 +50,8 @@ export interface PoolAddress {
 }
 
 const recordsAtOnce = 8192;
+/** What a daemon that is killed has not written yet is lost. */
+const recordsEveryMs = 100;
 const limitDefault = 1000;
 const limitMax = 10_000;
 const repeatMs = 60_000;
@@ -57,6 +59,7 @@ const repeatMs = 60_000;
 export class NatControl {
   readonly log: BlockLog;
   private pumping: Promise<void> | null = null;
+  private timer: NodeJS.Timeout | null = null;
   private question: Promise<unknown> = Promise.resolve();
   private readonly startedAt = Date.now();
   /** By address: blocks that can be granted. */
@@ -79,8 +82,13 @@ export class NatControl {
   }
 
   /** Before packets flow. */
-  start(): Promise<void> {
-    return this.on ? this.log.start() : Promise.resolve();
+  async start(): Promise<void> {
+    if (!this.on) return;
+    await this.log.start();
+    // A file that cannot be written is tried again by tick().
+    this.timer = setInterval(() => {
+      if (!this.log.lagging) void this.pump();
+    }, recordsEveryMs).unref();
   }
 
   /** Once a second. */
@@ -117,6 +125,7 @@ export class NatControl {
   }
 
   async stop(): Promise<void> {
+    if (this.timer !== null) clearInterval(this.timer);
     if (this.on) await this.log.stop();
   }
 

@@ -27,6 +27,7 @@ import { Runtime } from "../../src/pipeline/runtime.js";
 import { Saver } from "../../src/pipeline/save.js";
 import { makeMetrics } from "../../src/telemetry/metrics.js";
 import { statisticsText } from "../../src/telemetry/report.js";
+import { until } from "../bed/command.js";
 import { simulate, type SimulatedGateway } from "./simulated-native.js";
 
 const head = "inside: { interface: in0, vxlan: {} }\noutside: { interface: out0 }\n";
@@ -175,6 +176,13 @@ test("who has a port is known as soon as it is granted, and told done only when 
   assert.equal(gateway.records.length, 0);
   assert.match(readFileSync(records, "utf8"), /"event":"granted".*"inside":"10.0.0.5"/);
   assert.equal((await get("/api/v1/nat/who?outside=203.0.113.1:2176")).status, 404);
+});
+
+test("a block that was granted is on the disk soon, though nobody asks and no tick comes", async (t) => {
+  const { gateway, records } = await running(t);
+  gateway.records = [granted("10.0.0.5", 2048)];
+  await until("the packet path to be told", async () => (gateway.records.length === 0 ? true : null));
+  assert.match(readFileSync(records, "utf8"), /"event":"granted"/);
 });
 
 test("who had a port is asked by a time that exists", async (t) => {
