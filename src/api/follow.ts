@@ -19,7 +19,8 @@ export const portStreamsMax = 8;
 
 export function addEvents(server: FastifyInstance, runtime: Runtime, maySample: boolean): void {
   const streams = new Set<ServerResponse>();
-  server.get("/api/v1/events", (request, reply) => {
+  // No HEAD: it would be a stream that never says anything.
+  server.get("/api/v1/events", { exposeHeadRoute: false }, (request, reply) => {
     const query = new URLSearchParams(request.url.split("?")[1] ?? "");
     if (query.get("follow") !== "true") return { events: runtime.events.list() };
     const wanted = wantedFrom(query, maySample);

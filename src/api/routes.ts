@@ -4,7 +4,7 @@ import { Readable } from "node:stream";
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { Registry } from "prom-client";
 import { allowlistBytesMax, type AllowlistLoader } from "../pipeline/allowlist/load.js";
-import { exit, VxpipeError } from "../pipeline/errors.js";
+import { VxpipeError } from "../pipeline/errors.js";
 import type { Reload } from "../pipeline/lifecycle.js";
 import type { Runtime } from "../pipeline/runtime.js";
 import type { Saver } from "../pipeline/save.js";
@@ -18,10 +18,14 @@ import {
   removeEntries,
   testAddress,
 } from "./edits.js";
+import { answerError } from "./answer-error.js";
 import { addEvents } from "./follow.js";
 import type { Imports } from "./import-progress.js";
 import { listJson } from "./list-json.js";
 import { receive } from "./receive.js";
+
+/** More than a command line can hold. */
+const entriesBytesMax = 16 * 1024 * 1024;
 
 export interface Served {
   runtime: Runtime;
@@ -35,11 +39,7 @@ export interface Served {
 
 export function addRoutes(server: FastifyInstance, served: Served, mayChange: boolean): void {
   const { runtime } = served;
-  server.setErrorHandler((error: unknown, _request, reply) => {
-    const known = error instanceof VxpipeError ? error : requestError(error);
-    const { code, message, hint, problems } = known;
-    return reply.code(statusOf(known)).send({ error: { code, message, hint, problems } });
-  });
+  server.setErrorHandler(answerError);
   server.setNotFoundHandler((request) => {
     throw new VxpipeError("NOT_FOUND", `there is no ${request.method} ${request.url.split("?")[0] ?? ""}`);
   });
@@ -97,10 +97,10 @@ function addChanges(server: FastifyInstance, served: Served, mayChange: boolean)
   server.delete("/api/v1/allowlist", { onRequest: guard }, (request) =>
     clearAllowlist(runtime, flag(request, "enforce"), saverOf(request)),
   );
-  server.post("/api/v1/allowlist/entries", { onRequest: guard }, (request) =>
+  server.post("/api/v1/allowlist/entries", { onRequest: guard, bodyLimit: entriesBytesMax }, (request) =>
     addEntries(runtime, entriesOf(request), flag(request, "enforce"), saverOf(request)),
   );
-  server.delete("/api/v1/allowlist/entries", { onRequest: guard }, (request) =>
+  server.delete("/api/v1/allowlist/entries", { onRequest: guard, bodyLimit: entriesBytesMax }, (request) =>
     removeEntries(runtime, entriesOf(request), saverOf(request)),
   );
   server.post("/api/v1/reload", { onRequest: guard }, (request) => served.reload(flag(request, "dryRun")));
@@ -135,20 +135,6 @@ async function importList(request: FastifyRequest, { runtime, loader, imports, s
   } finally {
     imports.end(id);
   }
-}
-
-function requestError(error: unknown): VxpipeError {
-  const status = error instanceof Error && "statusCode" in error ? Number(error.statusCode) : 500;
-  const message = error instanceof Error ? error.message : String(error);
-  return new VxpipeError(status < 500 ? "REQUEST_INVALID" : "DAEMON_FAILED", message, { cause: error });
-}
-
-function statusOf(error: VxpipeError): number {
-  if (error.code === "DAEMON_STARTING") return 503;
-  if (error.code === "NOT_FROM_HERE") return 403;
-  if (error.code === "DAEMON_FAILED" || error.code === "NATIVE_FAILED") return 500;
-  if (error.exitCode === exit.usage) return 400;
-  return error.exitCode === exit.notFound ? 404 : 409;
 }
 
 function objectOf(value: unknown): Record<string, unknown> {

@@ -3,19 +3,30 @@
 // the gateway, so there it ends; without the port packets flow all the same, so that is said and tried again.
 import { chmodSync, lstatSync, unlinkSync } from "node:fs";
 import { request } from "node:http";
-import { connect } from "node:net";
+import { connect, isIP } from "node:net";
 import { dirname } from "node:path";
-import { fastify, type FastifyInstance } from "fastify";
+import { fastify, type FastifyInstance, type FastifyRequest } from "fastify";
 import { parseEndpoint } from "../pipeline/config/formats.js";
 import { systemReason, VxpipeError } from "../pipeline/errors.js";
 import { makeDirectory } from "../pipeline/make-directory.js";
+import { answerError, answerMalformed } from "./answer-error.js";
 import { addRoutes, type Served } from "./routes.js";
 
 const socketMode = 0o660;
 const retryMs = 5_000;
 
+/** Descriptors are the whole daemon's: those who may only read must not take the socket's. */
+export const portConnectionsMax = 256;
+const portRequestMs = 30_000;
+
 function makeServer(served: Served, mayChange: boolean): FastifyInstance {
-  const server = fastify({ logger: false, forceCloseConnections: true });
+  const server = fastify({
+    logger: false,
+    forceCloseConnections: true,
+    requestTimeout: mayChange ? 0 : portRequestMs,
+    frameworkErrors: answerError,
+    clientErrorHandler: answerMalformed,
+  });
   addRoutes(server, served, mayChange);
   return server;
 }
@@ -66,8 +77,11 @@ export class Port {
     const endpoint = parseEndpoint(this.listen);
     // A server that could not listen cannot try again.
     const server = makeServer(this.served, false);
+    const host = endpoint?.host ?? "127.0.0.1";
+    server.server.maxConnections = portConnectionsMax;
+    if (isLoopback(host)) server.addHook("onRequest", refuseNames);
     try {
-      await server.listen({ host: endpoint?.host ?? "127.0.0.1", port: endpoint?.port ?? 0 });
+      await server.listen({ host, port: endpoint?.port ?? 0 });
       this.server = server;
       if (!first) events.emit("http_available", `control.listen ${this.listen} answers now`);
     } catch (error) {
@@ -77,6 +91,20 @@ export class Port {
       if (first) events.emit("http_unavailable", `${text}, it is tried again every ${this.waitMs / 1000} s`);
     }
   }
+}
+
+function isLoopback(host: string): boolean {
+  return host.startsWith("127.") || host === "::1";
+}
+
+/** A page in somebody's browser may have its own name lead here (DNS rebinding), and read what is for this host. */
+async function refuseNames({ headers: { host = "" } }: FastifyRequest): Promise<void> {
+  const name = host.replace(/:\d*$/, "").toLowerCase();
+  if (name === "localhost" || isIP(name.replace(/^\[(.*)\]$/, "$1")) !== 0) return;
+  throw new VxpipeError(
+    "NOT_FROM_HERE",
+    `on a loopback address this answers to IP addresses and localhost, not to "${name}"`,
+  );
 }
 
 /** A socket that nobody answers on is left from a killed daemon and goes; a live daemon is named. */

@@ -41,7 +41,7 @@ export function parseRuleKey(value: { protocol?: unknown; port?: unknown }): Pic
   if (protocol !== "udp" && protocol !== "tcp" && protocol !== "any") {
     throw new VxpipeError("RULE_INVALID", `protocol ${JSON.stringify(protocol)} is not udp, tcp or any`);
   }
-  const number = typeof port === "string" && /^[0-9]{1,5}$/.test(port) ? Number(port) : port;
+  const number = typeof port === "string" && /^[1-9][0-9]{0,4}$/.test(port) ? Number(port) : port;
   if (typeof number !== "number" || !Number.isInteger(number) || number < 1 || number > 65535) {
     throw new VxpipeError("RULE_INVALID", `port ${JSON.stringify(port)} is not a number from 1 to 65535`);
   }

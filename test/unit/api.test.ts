@@ -96,6 +96,16 @@ test("added addresses reach the packet path before the answer", async (t) => {
   ]);
 });
 
+test("as many addresses as a command line holds are added and removed at once", async (t) => {
+  const { runtime, ask } = await running(t);
+  const entries = Array.from({ length: 100_000 }, (_, index) => `2001:db8::${index.toString(16)}`);
+  const url = "/api/v1/allowlist/entries";
+  assert.equal((await ask({ method: "POST", url, payload: { entries } }))[0], 200);
+  assert.equal(runtime.plan.allowlist?.count, entries.length);
+  assert.equal((await ask({ method: "DELETE", url, payload: { entries } }))[0], 200);
+  assert.equal(runtime.plan.allowlist?.count, 0);
+});
+
 test("one wrong address among several changes nothing", async (t) => {
   const { gateway, ask } = await running(t);
   const before = gateway.calls.length;

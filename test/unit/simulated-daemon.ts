@@ -6,6 +6,7 @@ import { join } from "node:path";
 import type { TestContext } from "node:test";
 import type { FastifyInstance } from "fastify";
 import { Imports } from "../../src/api/import-progress.js";
+import type { Served } from "../../src/api/routes.js";
 import { listenSocket } from "../../src/api/server.js";
 import { drops, vxCounters, vxSampleForm } from "../../src/pipeline/abi.gen.js";
 import { nothingAllowed } from "../../src/pipeline/allowlist/edit.js";
@@ -33,6 +34,7 @@ export class Daemon {
     readonly gateway: SimulatedGateway,
   ) {}
   server!: FastifyInstance;
+  served!: Served;
 
   /** Goes with the test. `enforced`: with an allowlist, an empty one. */
   static async start(t: TestContext, enforced = false): Promise<Daemon> {
@@ -44,7 +46,7 @@ export class Daemon {
     await runtime.start(planOf(config, enforced ? nothingAllowed : null));
     const daemon = new Daemon(runtime, gateways[0] ?? assert.fail());
     const { loader } = daemon;
-    const served = {
+    daemon.served = {
       runtime,
       loader,
       metrics: makeMetrics(runtime, "1.2.3"),
@@ -53,7 +55,7 @@ export class Daemon {
       reload: () => Promise.reject(new Error("nobody asked for it")),
       version: "1.2.3",
     };
-    daemon.server = await listenSocket(daemon.socket, served);
+    daemon.server = await listenSocket(daemon.socket, daemon.served);
     t.after(() => daemon.end());
     return daemon;
   }

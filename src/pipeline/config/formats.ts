@@ -118,7 +118,7 @@ export function parsePortRange(text: string): Range | null {
 
 /** `192.0.2.1:80` or `[2001:db8::1]:80`. */
 export function parseEndpoint(text: string): { host: string; port: number } | null {
-  const match = /^(?:\[([^\]]+)\]|([^:]+)):([0-9]{1,5})$/.exec(text);
+  const match = /^(?:\[([^\]]+)\]|([^:]+)):(0|[1-9][0-9]{0,4})$/.exec(text);
   const host = match?.[1] ?? match?.[2];
   if (match === null || host === undefined) return null;
   return { host, port: Number(match[3]) };
