@@ -1,5 +1,6 @@
 // Asks the daemon over its Unix socket. Called by every command that needs one; main thread.
 import { request, type IncomingMessage } from "node:http";
+import { setTimeout } from "node:timers/promises";
 import { isErrorCode, systemReason, VxpipeError, type Problem } from "../pipeline/errors.js";
 
 export interface Question {
@@ -10,9 +11,30 @@ export interface Question {
   bytes?: Uint8Array;
 }
 
+/** A daemon that is alive answers what is quickly answered within this time, whatever else it has to do. */
+const aliveMs = 5000;
+
+/** Waits as long as the daemon is alive: an import or a reload may take its time. */
 export async function ask<Answer>(socket: string, path: string, question: Question = {}): Promise<Answer> {
-  const { status, text } = await exchange(socket, path, question);
-  return answerOf(socket, status, text) as Answer;
+  const answered = new AbortController();
+  const { signal } = answered;
+  try {
+    const { status, text } = await Promise.race([exchange(socket, path, question, signal), silence(socket, signal)]);
+    return answerOf(socket, status, text) as Answer;
+  } finally {
+    answered.abort();
+  }
+}
+
+/** Rejects when the daemon says nothing any more: stopped by a debugger, or stuck. */
+async function silence(socketPath: string, signal: AbortSignal): Promise<never> {
+  for (;;) {
+    await setTimeout(aliveMs, null, { signal });
+    const late = setTimeout(aliveMs, null, { signal });
+    if ((await Promise.race([exchange(socketPath, "/healthz", {}, signal), late])) !== null) continue;
+    const message = `the daemon on ${socketPath} does not answer; what it was asked it may still do`;
+    throw new VxpipeError("DAEMON_UNREACHABLE", message);
+  }
 }
 
 function answerOf(socket: string, status: number, text: string): unknown {
@@ -23,17 +45,22 @@ function answerOf(socket: string, status: number, text: string): unknown {
     throw new VxpipeError("DAEMON_FAILED", `what answers on ${socket} is not a vxpipe daemon`);
   }
   if (status < 400) return answer;
-  const { error } = answer as { error?: { code?: string; message?: string; problems?: Problem[] } };
+  const { error } = (answer ?? {}) as { error?: { code?: string; message?: string; problems?: Problem[] } };
   const code = error?.code !== undefined && isErrorCode(error.code) ? error.code : "DAEMON_FAILED";
   throw new VxpipeError(code, error?.message ?? `the daemon answered ${status}`, { problems: error?.problems ?? [] });
 }
 
-function exchange(socketPath: string, path: string, question: Question): Promise<{ status: number; text: string }> {
+function exchange(
+  socketPath: string,
+  path: string,
+  question: Question,
+  signal: AbortSignal,
+): Promise<{ status: number; text: string }> {
   const payload = question.bytes ?? (question.body === undefined ? undefined : JSON.stringify(question.body));
   const type = question.bytes === undefined ? "application/json" : "application/octet-stream";
   const headers = payload === undefined ? {} : { "content-type": type, "content-length": Buffer.byteLength(payload) };
   return new Promise((resolve, reject) => {
-    const asked = request({ socketPath, path, method: question.method ?? "GET", headers }, (response) => {
+    const asked = request({ socketPath, path, method: question.method ?? "GET", headers, signal }, (response) => {
       const pieces: Buffer[] = [];
       response.on("data", (piece: Buffer) => pieces.push(piece));
       response.on("end", () =>

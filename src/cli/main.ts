@@ -7,7 +7,9 @@ if (major < nodeMin) {
   process.exitCode = 1;
 } else {
   const { main } = await import("./program.js");
-  process.exitCode = await main(process.argv.slice(2));
+  const code = await main(process.argv.slice(2));
+  // Unless output was lost meanwhile.
+  process.exitCode ||= code;
   // A read that hangs, on a pipe or a dead file server, must not keep a process that has nothing left to do.
   setTimeout(() => process.exit(), 1000).unref();
 }

@@ -1,5 +1,5 @@
 // How the command line speaks: results on standard output, messages on standard error, JSON when asked. Main thread.
-import { printable, problemLine, VxpipeError } from "../pipeline/errors.js";
+import { printable, problemLine, systemReason, VxpipeError } from "../pipeline/errors.js";
 
 export interface Format {
   json: boolean;
@@ -16,6 +16,16 @@ export function note(format: Format, text: string): void {
 /** Where a saved edit went. */
 export function savedText({ saved }: { saved?: string }): string {
   return saved === undefined ? "" : `; saved to ${saved}`;
+}
+
+/** Whoever does not read on has seen enough; output that is lost for another reason is an error. */
+export function watchOutput(format: Format): void {
+  process.stderr.on("error", () => undefined);
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code === "EPIPE") return;
+    const message = `standard output: ${systemReason(error)}`;
+    process.exitCode = fail(format, new VxpipeError("OUTPUT_UNWRITABLE", message, { cause: error }));
+  });
 }
 
 /** Says what failed; returns the exit code. */

@@ -14,7 +14,7 @@ import { reload } from "./commands/reload.js";
 import * as natCommands from "./commands/nat.js";
 import * as rules from "./commands/rules.js";
 import { iterationsOf, top } from "./commands/top.js";
-import { fail, print, type Format } from "./output.js";
+import { fail, print, watchOutput, type Format } from "./output.js";
 import { version } from "./version.js";
 
 interface Globals {
@@ -54,6 +54,10 @@ function makeProgram(format: Format, done: (code: number) => void): Command {
   program.description("VXLAN gateway: decapsulates, filters, translates and forwards in XDP.");
   program.version(version(), "--version").helpCommand(false).showSuggestionAfterError(true);
   withGlobals(program);
+  // Packets are worth more than what the daemon has to say.
+  program.hook("preAction", (_program, command) => {
+    if (command.name() !== "run") watchOutput(format);
+  });
   const leaf = (parent: Command, usage: string, description: string): Command =>
     withGlobals(parent.command(usage).description(description));
   const socketOf = (command: Command): string => command.optsWithGlobals<Globals>().socket ?? defaultSocket;

@@ -2,6 +2,7 @@
 // but the error is said, where it belongs. With a simulated daemon and without one.
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -188,6 +189,19 @@ test("without a daemon every command fails as the table says", async () => {
 test("with a daemon what is wrong or not there fails as the table says", async (t) => {
   const daemon = await Daemon.start(t, true);
   await checkAll(daemon.socket, withDaemon);
+});
+
+test("a daemon that takes the question and says nothing cannot be reached, and one that is only slow is waited for", async (t) => {
+  const mute = createServer(() => undefined);
+  const path = join(directory, "mute.sock");
+  await new Promise<void>((resolve) => mute.listen(path, resolve));
+  t.after(() => mute.close().closeAllConnections());
+  await check(path, [["allowlist", "add", "192.0.2.1"], 4, "DAEMON_UNREACHABLE"]);
+  mute.on("request", ({ url }, response) => {
+    if (url === "/healthz") response.end("{}");
+    else setTimeout(() => response.end('{"rules":[]}'), 6000);
+  });
+  assert.deepEqual(await vxpipe(path, ["nat", "rule", "list"]), { exit: 0, out: "no rules\n", err: "" });
 });
 
 test("every command is in the table", async () => {

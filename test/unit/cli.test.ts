@@ -95,6 +95,21 @@ test("--socket may stand before the command and behind it", () => {
   }
 });
 
+test("a reader that has seen enough is no error, and output that cannot be written is one", () => {
+  const read = (command: string): { code: number | null; err: string } => {
+    const { status, stderr } = spawnSync("bash", ["-c", `set -o pipefail; ${root}bin/vxpipe ${command}`], {
+      encoding: "utf8",
+    });
+    return { code: status, err: stderr };
+  };
+  assert.deepEqual(read("config schema | true"), { code: 0, err: "" });
+  const many = file("many.yaml", `${valid}${Array.from({ length: 20_000 }, (_, index) => `k${index}: 1\n`).join("")}`);
+  assert.deepEqual(read(`config check ${many} 2>&1 | true`), { code: 2, err: "" });
+  const full = read("config schema >/dev/full");
+  assert.equal(full.code, 1);
+  assert.match(full.err, /^vxpipe: standard output: the file system is full\n/);
+});
+
 test("help and version exit 0 on standard output", () => {
   for (const args of [["--help"], ["allowlist", "--help"], ["run", "--help"], ["--version"], ["version"]]) {
     const { code, out, err } = vxpipe(...args);
