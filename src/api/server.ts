@@ -128,13 +128,18 @@ async function claimPath(path: string): Promise<void> {
 }
 
 function answers(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
     const socket = connect(path);
     socket.once("connect", () => {
       socket.destroy();
       resolve(true);
     });
-    socket.once("error", () => resolve(false));
+    socket.once("error", (error: NodeJS.ErrnoException) => {
+      // Somebody listens, and has not come to those who wait: a daemon that is stopped.
+      if (error.code === "EAGAIN") resolve(true);
+      else if (error.code === "ECONNREFUSED" || error.code === "ENOENT") resolve(false);
+      else reject(error);
+    });
   });
 }
 

@@ -157,6 +157,12 @@ export function problemLine(problem: Problem): string {
   return `${printable(problem.file)}:${problem.line}:${problem.column}: ${printable(problem.message)}`;
 }
 
+/** The first of them, and how many more there are: for where all of them would be too much. */
+export function firstProblems(problems: readonly Problem[], most = 20): string[] {
+  const lines = problems.slice(0, most).map(problemLine);
+  return problems.length > most ? [...lines, `and ${problems.length - most} more`] : lines;
+}
+
 const messageMax = 500;
 
 /** Messages quote files, and files may be hostile: no control character reaches a terminal, no line grows without end. */

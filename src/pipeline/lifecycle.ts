@@ -3,7 +3,7 @@
 import { setTimeout } from "node:timers/promises";
 import { AllowlistLoader } from "./allowlist/load.js";
 import { Applier } from "./apply.js";
-import { problemLine, VxpipeError } from "./errors.js";
+import { firstProblems, VxpipeError } from "./errors.js";
 import type { EventLog } from "./events.js";
 import { readLastRun, writeLastRun } from "./last-run.js";
 import { loadPlan, type Warn } from "./load-config.js";
@@ -161,7 +161,7 @@ export class Lifecycle {
   }
 
   private tellFailure(error: unknown): void {
-    const problems = error instanceof VxpipeError ? error.problems.map(problemLine) : [];
+    const problems = error instanceof VxpipeError ? firstProblems(error.problems) : [];
     const message = error instanceof Error ? error.message : String(error);
     this.around.events.emit("reload_failed", `${message}; the old configuration stays in force`, { problems });
   }

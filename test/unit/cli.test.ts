@@ -76,6 +76,15 @@ test("with -o json errors are one object on standard error", () => {
   assert.equal(error.problems[0]?.line, 3);
 });
 
+test("what is questionable in the allowlist file is said by config check, as JSON too", () => {
+  const list = file("empty.txt", "");
+  const path = file("questionable.yaml", `${valid}allowlist: { file: empty.txt }\n`);
+  const warning = `${list}: it is empty: no address is allowed`;
+  assert.equal(vxpipe("config", "check", path).err, `vxpipe: ${warning}\n`);
+  const told = JSON.parse(vxpipe("config", "check", path, "-o", "json").out) as Record<string, unknown>;
+  assert.deepEqual([told["warnings"], told["allowlistWarnings"]], [[], [warning]]);
+});
+
 test("the schema is printed as JSON", () => {
   const { code, out } = vxpipe("config", "schema");
   assert.equal(code, 0);

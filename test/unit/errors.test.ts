@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
-import { errorCodes, isErrorCode, printable, VxpipeError } from "../../src/pipeline/errors.js";
+import { errorCodes, firstProblems, isErrorCode, printable, VxpipeError } from "../../src/pipeline/errors.js";
 import { fromNative } from "../../src/pipeline/native.js";
 
 const root = new URL("../../../", import.meta.url).pathname;
@@ -85,4 +85,16 @@ test("an error of the addon keeps its code and says what was tried", () => {
 test("no control character of a hostile file reaches the terminal", () => {
   assert.equal(printable("a\u001b[2J\nb\u009b"), "a\\u001b[2J\\u000ab\\u009b");
   assert.equal(printable("x".repeat(10_000)).length, 500);
+});
+
+test("of many wrong places the first are said, where all would fill a log, and how many more there are", () => {
+  const problems = Array.from({ length: 25 }, (_, index) => ({
+    file: "f",
+    line: index + 1,
+    column: 1,
+    message: "wrong",
+  }));
+  const lines = firstProblems(problems);
+  assert.deepEqual([lines.length, lines[0], lines.at(-1)], [21, "f:1:1: wrong", "and 5 more"]);
+  assert.equal(firstProblems(problems.slice(0, 20)).length, 20);
 });

@@ -1,10 +1,13 @@
 // The two listeners over a simulated gateway, asked by hand: what is not HTTP, what is too much of it, and what comes from
 // where it should not.
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { existsSync, statSync } from "node:fs";
 import { connect, createServer, type AddressInfo, type Socket } from "node:net";
 import { once } from "node:events";
+import { join } from "node:path";
 import { test, type TestContext } from "node:test";
-import { Port, portConnectionsMax } from "../../src/api/server.js";
+import { listenSocket, Port, portConnectionsMax } from "../../src/api/server.js";
 import { until } from "../bed/command.js";
 import { Daemon } from "./simulated-daemon.js";
 
@@ -96,4 +99,30 @@ test("on a loopback address the port answers to addresses and localhost, not to 
   }
   const socket = await send(daemon.socket, `GET /api/v1/rules ${head}\r\n`.replace("localhost", "anything"));
   assert.equal(socket.status, "200");
+});
+
+const fullQueue = `import socket, sys
+server = socket.socket(socket.AF_UNIX); server.bind(sys.argv[1]); server.listen(0)
+waiting = []
+try:
+    while True:
+        waiting.append(socket.socket(socket.AF_UNIX)); waiting[-1].setblocking(False); waiting[-1].connect(sys.argv[1])
+except BlockingIOError:
+    print("full", flush=True)
+sys.stdin.read()`;
+
+test("a socket whose owner is stopped, and whose queue is full, is still its owner's; one that nobody listens on is taken", async (t) => {
+  const daemon = await Daemon.start(t, true);
+  const path = join(daemon.directory, "full.sock");
+  const owner = spawn("python3", ["-c", fullQueue, path]);
+  t.after(() => owner.kill());
+  await once(owner.stdout, "data");
+  await assert.rejects(listenSocket(path, daemon.served), { code: "DAEMON_RUNNING" });
+  assert.ok(existsSync(path));
+  owner.kill("SIGKILL");
+  await once(owner, "exit");
+  const server = await listenSocket(path, daemon.served);
+  assert.equal((await send(path, `GET /healthz ${head}\r\n`)).status, "200");
+  assert.equal(statSync(path).mode & 0o777, 0o660);
+  await server.close();
 });

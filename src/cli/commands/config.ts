@@ -11,12 +11,14 @@ export async function checkFile(file: string, format: Format): Promise<void> {
   if (config === null) throw invalid(file, problems);
   for (const warning of warnings) note(format, problemLine(warning));
   const loader = new AllowlistLoader();
+  const allowlistWarnings: string[] = [];
   try {
-    const list = await loadAllowlist(config, loader, (warning) => note(format, warning));
+    const list = await loadAllowlist(config, loader, (warning) => void allowlistWarnings.push(warning));
+    for (const warning of allowlistWarnings) note(format, warning);
     const allowed = list === null ? "no allowlist: every address is allowed" : `allowlist of ${list.count} entries`;
     print(
       format,
-      { ok: true, file, allowlistEntries: list?.count ?? null, warnings },
+      { ok: true, file, allowlistEntries: list?.count ?? null, warnings, allowlistWarnings },
       () => `${file}: valid; ${allowed}`,
     );
   } finally {
