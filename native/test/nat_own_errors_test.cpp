@@ -35,6 +35,30 @@ TEST(Icmp, WhoIsRefusedForLackOfPortsOrByALimitIsTold)
 	EXPECT_EQ(quoted_by(answers[0].packet), refused) << "as it was sent";
 }
 
+TEST(Icmp, WhateverIsLackingTheRefusedOneIsTold)
+{
+	const auto told = [](int reason, const auto &limit) {
+		Scene scene = one_address();
+		scene.pools.pools[0].last_port = 1024 + 128 - 1;  // one block
+		limit(scene.config);
+		Nat nat(scene);
+		for (uint16_t port = 5000; port < 5128; port++)
+			nat.inside(udp({address("10.0.0.5"), port}, endpoint(kR1)));
+		nat.answers();
+		const char *const host = reason == VX_DROP_no_block ? "10.0.0.6:6000" : "10.0.0.5:6000";
+		EXPECT_EQ(nat.refusal(udp(endpoint(host), endpoint(kR1))), reason);
+		const auto answers = nat.answers();
+		ASSERT_EQ(answers.size(), 1u) << reason;
+		EXPECT_EQ(word(answers[0].packet, 20), 3 << 8 | 13);
+		EXPECT_EQ(destination_of(answers[0].packet), endpoint(host).address_be);
+	};
+	told(VX_DROP_no_block, [](Config &) {});
+	told(VX_DROP_no_port, [](Config &config) { config.blocks_per_subscriber = 1; });
+	told(VX_DROP_session_table_full, [](Config &config) { config.sessions_max = 128; });
+	told(VX_DROP_subscriber_limit, [](Config &config) { config.sessions_per_subscriber = 128; });
+	told(VX_DROP_session_rate, [](Config &config) { config.new_sessions_per_second = 128; });
+}
+
 TEST(Icmp, OurOwnErrorsComeFromTheGatewayOfTheVni)
 {
 	Scene scene = one_address();

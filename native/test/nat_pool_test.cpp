@@ -145,6 +145,29 @@ TEST(Pool, AFullTableRefusesAndEvictsNobody)
 	EXPECT_EQ(nat.sessions(), 100u);
 }
 
+// Ports rest longer than these sessions live: what rests must not take the place of what could live.
+TEST(Pool, AsManySessionsAsThereMayBeFitHoweverShortTheirTimersAreBesideWhatRests)
+{
+	for (const bool one_host : {true, false}) {
+		Scene scene = addresses(16);
+		scene.config.sessions_max = 1000;
+		scene.config.blocks_per_subscriber = 100;
+		scene.config.timeouts.udp = 30;
+		Nat nat(scene);
+		uint32_t refused = 0;
+		for (uint32_t i = 0; i < 10000; i++) {
+			if (i && i % 1000 == 0) {
+				EXPECT_EQ(nat.sessions(), 1000u);
+				nat.records();
+				nat.advance(32);
+			}
+			const Endpoint host{htonl(0x0a000000 + (one_host ? 5 : i)), static_cast<uint16_t>(2000 + i)};
+			refused += nat.refusal(udp(host, endpoint(kR1))) != -1;
+		}
+		EXPECT_EQ(refused, 0u);
+	}
+}
+
 TEST(Pool, ExcludedDestinationsLeaveUntranslatedWhateverTheProtocol)
 {
 	Scene scene = one_address();

@@ -27,7 +27,9 @@ size_t Engine::bytes_needed(const Config &config, PortBlocks &blocks, const std:
 
 Engine::Engine(const Config &config, PortBlocks &blocks, const std::vector<Forward> &forwards, Arena arena)
 	: config_(in_order(config)), blocks_(blocks),
-	  subscribers_(arena, config_, blocks, Subscribers::capacity(config, blocks.total_blocks(), forwards.size()),
+	  subscribers_(arena, config_, blocks,
+		       Subscribers::capacity(config, blocks.total_blocks(),
+					     Mappings::capacity(config, blocks, forwards.size()), forwards.size()),
 		       stats_),
 	  mappings_(arena, config_, blocks, subscribers_, forwards.size(), stats_),
 	  sessions_(arena, config_, blocks, subscribers_, mappings_, stats_), fragments_(arena, config_),

@@ -1,22 +1,30 @@
 // The mappings of one worker. See the header.
 #include "mappings.h"
 
+#include <algorithm>
+
 #include "headers.h"
 #include "steering.h"
 
 namespace vx::nat {
 
-// A third of them may rest: they outlive their sessions by port_hold, which with the default timers is at most half of
-// what a session's own timer is, pings aside.
-uint32_t Mappings::capacity(const Config &config, size_t forwards)
+// A mapping outlives its sessions by port_hold: beside those that live as many rest as ended within that time, which with
+// the default timers (pings aside) is at most half as many. Never more than there are ports.
+uint32_t Mappings::capacity(const Config &config, const PortBlocks &blocks, size_t forwards)
 {
-	return config.sessions_max + config.sessions_max / 2 + static_cast<uint32_t>(forwards);
+	constexpr uint64_t kRestingMax = 4;  // for each session, where timers are short
+	const Timeouts &timeouts = config.timeouts;
+	const uint64_t shortest = std::min({timeouts.udp, timeouts.tcp_opening, timeouts.tcp_closing});
+	const uint64_t held = std::clamp<uint64_t>(timeouts.port_hold, (shortest + 1) / 2, kRestingMax * shortest);
+	const uint64_t wanted = config.sessions_max + config.sessions_max * held / shortest;
+	const uint64_t ports = uint64_t{blocks.total_blocks()} * blocks.block_size() * kProtocolClasses;
+	return static_cast<uint32_t>(std::min(wanted, ports) + forwards);
 }
 
 Mappings::Mappings(Arena &arena, const Config &config, PortBlocks &blocks, Subscribers &subscribers, size_t forwards,
 		   Stats &stats)
-	: config_(config), blocks_(blocks), subscribers_(subscribers), slab_(arena, capacity(config, forwards)),
-	  index_(arena, capacity(config, forwards)), key_{config.key.words[1], config.key.words[0]},
+	: config_(config), blocks_(blocks), subscribers_(subscribers), slab_(arena, capacity(config, blocks, forwards)),
+	  index_(arena, slab_.capacity()), key_{config.key.words[1], config.key.words[0]},
 	  hold_(ticks_for_seconds(config.timeouts.port_hold)), forward_mappings_(arena.take<uint32_t>(forwards)),
 	  stats_(stats)
 {

@@ -16,7 +16,7 @@ namespace vx::nat {
 
 class Mappings {
 public:
-	static uint32_t capacity(const Config &config, size_t forwards);
+	static uint32_t capacity(const Config &config, const PortBlocks &blocks, size_t forwards);
 	Mappings(Arena &arena, const Config &config, PortBlocks &blocks, Subscribers &subscribers, size_t forwards,
 		 Stats &stats);
 

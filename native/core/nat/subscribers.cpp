@@ -20,9 +20,9 @@ uint32_t nth_bit(uint64_t word, uint32_t n)
 
 }  // namespace
 
-uint32_t Subscribers::capacity(const Config &config, uint32_t blocks, size_t forwards)
+uint32_t Subscribers::capacity(const Config &config, uint32_t blocks, uint32_t mappings, size_t forwards)
 {
-	return std::min(blocks, config.sessions_max * 2) + static_cast<uint32_t>(forwards) + 1;
+	return std::min(blocks, std::max(config.sessions_max * 2, mappings)) + static_cast<uint32_t>(forwards) + 1;
 }
 
 Subscribers::Subscribers(Arena &arena, const Config &config, PortBlocks &blocks, uint32_t capacity, Stats &stats)

@@ -16,7 +16,8 @@ namespace vx::nat {
 
 class Subscribers {
 public:
-	static uint32_t capacity(const Config &config, uint32_t blocks, size_t forwards);
+	// `mappings`: how many there may be of them.
+	static uint32_t capacity(const Config &config, uint32_t blocks, uint32_t mappings, size_t forwards);
 	Subscribers(Arena &arena, const Config &config, PortBlocks &blocks, uint32_t capacity, Stats &stats);
 
 	uint32_t find(uint32_t realm, uint32_t inside_be) const;

@@ -3,8 +3,8 @@
 //                          bytes   per session
 //   Session                   64   1         match, rewrite, checksum deltas, timer: all in one line, no cold half
 //   its two index entries     16   1         inside tuple, outside tuple
-//   Mapping                   32   <= 1.5    live or resting
-//   its index entry            8   <= 1.5
+//   Mapping                   32   <= 1.5    live or resting; up to 5 where timers are shorter than port_hold
+//   its index entry            8   likewise
 //   ------------------------------------
 //   all-in                   140   of 192; and 18 more where filtering is address-dependent. A port costs 4 bytes of
 //                                  PortBlocks, a subscriber 128 here.
