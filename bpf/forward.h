@@ -109,7 +109,8 @@ static __always_inline void vx_copy_macs(__u32 *to, const __u32 *from)
 	to[2] = from[2];
 }
 
-/* Sends a decapsulated frame out: `macs` is destination then source, aligned to a word. Losses from here on show in bpf/losses.bpf.c. */
+/* Sends a decapsulated frame out: `macs` is destination then source, aligned to a word. Losses from here on show in
+ * bpf/losses.bpf.c. */
 static __always_inline int vx_forward(struct xdp_md *ctx, struct vx_slot *slot, const __u8 *macs, __be16 protocol_be,
 				      __u64 started_ns)
 {

@@ -123,22 +123,26 @@ Result<void> Datapath::set_filters(const std::optional<std::vector<uint32_t>> &v
 	return {};
 }
 
-// The workers of a CPU share what one alone would have.
+// The workers of a queue share what one alone would have.
 Result<void> Datapath::make_exception_rings(const DatapathPlan &plan)
 {
 	const uint32_t all = plan.hand_over == VX_HAND_OVER_RINGS ? kPacketRingBytes : VX_RING_BYTES;
 	const uint32_t bytes = std::max(kRingBytesMin, std::bit_floor(all / plan.workers));
-	int outer = bpf_map__fd(skeleton_->maps.percpu_ringbufs);
 	uint32_t rings = bpf_map__max_entries(skeleton_->maps.percpu_ringbufs);
+	std::vector<uint32_t> places;
+	std::vector<int> fds;
 
 	for (uint32_t at = 0; at < rings; at++) {
 		Fd ring(bpf_map_create(BPF_MAP_TYPE_RINGBUF, "exception_ring", 0, 0, bytes, nullptr));
-		int fd = ring.get();
-
-		if (!ring || bpf_map_update_elem(outer, &at, &fd, 0))
+		if (!ring)
 			return kernel_error("MAP_FAILED", "make exception rings");
+		places.push_back(at);
+		fds.push_back(ring.get());
 		exception_rings_.push_back(std::move(ring));
 	}
+	// At once: for each call the kernel waits until no program looks at what was there before.
+	if (bpf_map_update_batch(bpf_map__fd(skeleton_->maps.percpu_ringbufs), places.data(), fds.data(), &rings, nullptr))
+		return kernel_error("MAP_FAILED", "enter exception rings");
 	return {};
 }
 

@@ -3,8 +3,8 @@
 //
 // What the kernel does (net/bpf/test_run.c, Linux 5.18 and later) and the code here relies on:
 // - A call has a fixed cost of some 13 us, a frame one of some 180 ns; AF_XDP has it the other way round.
-// - It runs in the caller's context, on one CPU unless somebody moves the thread, a batch at a time with softirqs off; so the tracepoints count on this thread (bpf/losses.bpf.c): when
-//   the call returns every frame the program took has its fate.
+// - It runs in the caller's context, on one CPU unless somebody moves the thread, a batch at a time with softirqs off; so
+//   the tracepoints count on this thread (bpf/losses.bpf.c): when the call returns every frame the program took has its fate.
 // - A pending signal or lack of memory ends it early. The program's own cursor says how far it came, not `repeat`.
 // - A frame is a page: headroom, skb_shared_info and headers leave room for kInjectBytesMax.
 #pragma once
@@ -27,8 +27,8 @@ public:
 	}
 
 	bool ready() const { return program_fd_ >= 0; }
-	// Takes the CPU's lane for one call, for frames that leave by interface `to` and were received on interface `ledger`. False: another worker, stopped within its own call, has it, or somebody has moved
-	// this thread.
+	// Takes the CPU's lane for one call, for frames that leave by interface `to` and were received on interface `ledger`.
+	// False: another worker, stopped within its own call, has it, or somebody has moved this thread.
 	bool begin(vx_direction to, vx_direction ledger);
 	// At most VX_INJECTION_MAX.
 	void add(uint64_t address, uint32_t length)

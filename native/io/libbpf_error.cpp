@@ -15,10 +15,14 @@ thread_local std::string libbpf_log;
 
 int keep_log(libbpf_print_level level, const char *format, va_list arguments)
 {
-	char line[512];
+	char text[512];
 
-	if (level == LIBBPF_WARN && vsnprintf(line, sizeof(line), format, arguments) > 0 && libbpf_log.size() < 4096)
-		libbpf_log += line;
+	if (level != LIBBPF_WARN || vsnprintf(text, sizeof(text), format, arguments) <= 0 || libbpf_log.size() >= 4096)
+		return 0;
+	// Lines become one: it is the detail of an error.
+	std::string line(text);
+	line.erase(line.find_last_not_of('\n') + 1);
+	libbpf_log += (libbpf_log.empty() ? "" : "; ") + line;
 	return 0;
 }
 

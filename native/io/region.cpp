@@ -4,10 +4,23 @@
 #include <sys/mman.h>
 
 #include <cerrno>
+#include <fstream>
 #include <string>
 #include <utility>
 
 namespace vx {
+
+uint64_t memory_available()
+{
+	std::ifstream facts("/proc/meminfo");
+	std::string name, rest;
+	uint64_t kibibytes = 0;
+
+	while (facts >> name >> kibibytes && std::getline(facts, rest))
+		if (name == "MemAvailable:")
+			return kibibytes * 1024;
+	return UINT64_MAX;
+}
 
 Result<Region> Region::make(size_t bytes, Pages pages)
 {

@@ -1,12 +1,16 @@
-// Memory for tables, straight from the kernel. Made by whoever owns a NAT engine, on the starting thread.
+// Memory straight from the kernel. Asked for by whoever makes NAT tables or room for packets, on the starting thread.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 
 #include "result.h"
 
 namespace vx {
+
+// What the kernel says it can give without taking from anybody, in bytes; where it says nothing, no end of it.
+uint64_t memory_available();
 
 // When its pages are made: all at start, large ones where the kernel has them, or each when it is first touched.
 enum class Pages { at_start, as_touched };

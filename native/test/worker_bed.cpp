@@ -235,8 +235,7 @@ void WorkerBed::start_worker(const std::function<void(WorkersConfig &)> &adjust)
 	config.inject_fd = -1;
 	if (adjust)
 		adjust(config);
-	umem_map_ = make_umem(umem_chunks(config.count(), config.inside_queues, config.hand_over, config.outside_rx_queues,
-					config.inside_tx_queues));
+	umem_map_ = make_umem(config.memory().frames());
 	config.umem_fd = umem_map_.get();
 	auto started = Workers::start(config);
 	ASSERT_TRUE(started) << started.error().op << ": " << strerror(started.error().err);

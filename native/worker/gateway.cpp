@@ -8,8 +8,32 @@
 
 #include "../core/translation.h"
 #include "../io/numa.h"
+#include "../io/region.h"
+#include "packet_memory.h"
 
 namespace vx {
+namespace {
+
+constexpr uint64_t kMebibyte = 1 << 20;
+
+// Asked for beforehand: a host that runs out of memory ends some process, and not the one that took it.
+Result<void> check(const PacketMemory &memory)
+{
+	const uint64_t needed = memory.bytes(), available = memory_available();
+	const std::string what = std::to_string(memory.workers) + " workers on " +
+				 std::to_string(memory.inside_queues + memory.outside_rx_queues) + " receive queues need " +
+				 std::to_string(needed / kMebibyte) + " MiB for packets, ";
+	if (memory.frames() > kFramesMax)
+		return Error{"PACKET_MEMORY", "make packet memory", 0,
+			     what + "of which " + std::to_string(kFramesMax * VX_FRAME_BYTES / kMebibyte) +
+				     " MiB of frames are the most there can be"};
+	if (needed > available)
+		return Error{"PACKET_MEMORY", "make packet memory", 0,
+			     what + "and this host has " + std::to_string(available / kMebibyte) + " MiB left"};
+	return {};
+}
+
+}  // namespace
 
 Result<std::unique_ptr<Gateway>> Gateway::open(const DatapathPlan &datapath, const WorkersPlan &workers,
 					       Queues inside, Queues outside)
@@ -29,10 +53,15 @@ Result<std::unique_ptr<Gateway>> Gateway::open(const DatapathPlan &datapath, con
 	self->plan_.outside_lanes = datapath.source_nat ? std::min<uint32_t>(outside.receive, VX_QUEUES_MAX) : 0;
 	if (datapath.source_nat && datapath.hand_over == VX_HAND_OVER_SOCKETS)
 		self->plan_.outside_sockets = std::min<uint32_t>(outside.receive, VX_QUEUES_MAX);
-	self->plan_.umem_chunks = umem_chunks(self->plan_.workers, self->plan_.inside_queues, datapath.hand_over, self->plan_.outside_sockets,
-					       datapath.source_nat ? inside.transmit : 0);
-	if (datapath.source_nat)
-		self->plan_.umem_chunks += self->plan_.workers * 2 * kNatFragmentsHeld;
+	const PacketMemory memory{.workers = self->plan_.workers,
+				  .hand_over = datapath.hand_over,
+				  .inside_queues = self->plan_.inside_queues,
+				  .outside_rx_queues = self->plan_.outside_sockets,
+				  .inside_tx_queues = datapath.source_nat ? inside.transmit : 0,
+				  .outside_queues = outside.transmit};
+	if (auto enough = check(memory); !enough)
+		return enough.error();
+	self->plan_.umem_chunks = memory.frames();
 	const PreferNodeOf near(workers.cpus.front());
 	auto opened = Datapath::open(self->plan_);
 	if (!opened)
@@ -93,6 +122,8 @@ Result<Attached> Gateway::attach()
 	config.hand_over = plan_.hand_over;
 	config.umem_fd = datapath_->map_fd("umem");
 	config.inject_fd = plan_.hand_over == VX_HAND_OVER_EXCEPTIONS ? -1 : datapath_->outside_program_fd();
+	config.injects[VX_INSIDE] = !plan_.inside_generic;
+	config.injects[VX_OUTSIDE] = !plan_.outside_generic;
 	config.injections = {datapath_->injections(), datapath_->injection_lanes()};
 	config.batch = workers_plan_.batch;
 	config.busy = workers_plan_.busy;

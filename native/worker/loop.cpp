@@ -33,10 +33,12 @@ constexpr uint64_t kCountRefusedNs = 5000000;
 constexpr uint32_t kRecordAt = VX_FRAME_OFFSET_MAX / 2;  // as the kernel's headroom: room for a tunnel's headers
 constexpr uint64_t kSpinNs = 50000;  // a sleep and a wake-up cost about as much
 
-vx_injection *lane_of(const WorkersConfig &config, uint32_t number)
+Injector injector_of(const WorkersConfig &config, uint32_t number, vx_direction to)
 {
-	const auto cpu = static_cast<size_t>(config.cpus[number]);
-	return cpu < config.injections.size() ? &config.injections[cpu] : nullptr;
+	const int cpu = config.cpus[number];
+	const bool has_lane = static_cast<size_t>(cpu) < config.injections.size();
+	return Injector(config.injects[to] ? config.inject_fd : -1, has_lane ? &config.injections[static_cast<size_t>(cpu)] : nullptr,
+			cpu, number, &config.slots[number]);
 }
 
 }  // namespace
@@ -45,9 +47,7 @@ Loop::Loop(Shared &shared, uint32_t number)
 	: shared_(shared), number_(number), slot_(shared.config.slots[number]),
 	  frames_(*shared.umem, shared.config.count() == 1 ? UINT32_MAX : kKeptFrames),
 	  sender_(VX_OUTSIDE, frames_, transmitter_,
-		  Injector(shared.config.inject_fd, lane_of(shared.config, number), shared.config.cpus[number], number,
-			   &slot_),
-		  shared.links, requests_, slot_, shared.events,
+		  injector_of(shared.config, number, VX_OUTSIDE), shared.links, requests_, slot_, shared.events,
 		  Sampler(*shared.config.control, slot_, shared.events))
 {
 }
@@ -129,9 +129,7 @@ Result<void> Loop::open_transmitter(vx_direction to)
 void Loop::open_translator()
 {
 	const WorkersConfig &config = shared_.config;
-	inside_sender_.emplace(VX_INSIDE, frames_, inside_transmitter_,
-			       Injector(config.inject_fd, lane_of(config, number_), config.cpus[number_], number_, &slot_),
-			       shared_.links, requests_, slot_, shared_.events,
+	inside_sender_.emplace(VX_INSIDE, frames_, inside_transmitter_, injector_of(config, number_, VX_INSIDE), shared_.links, requests_, slot_, shared_.events,
 			       Sampler(*config.control, slot_, shared_.events));
 	translator_.emplace(*config.nat, shared_, number_, frames_, sender_, *inside_sender_, exceptions_.get(), slot_);
 }

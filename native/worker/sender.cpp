@@ -13,6 +13,7 @@ namespace vx {
 namespace {
 
 constexpr uint32_t kInjectAtLeast = 32;  // fewer leave sooner by AF_XDP than a call's fixed cost
+constexpr uint32_t kInjectTrial = 1;  // until the driver has taken some: what a refusal costs
 constexpr uint64_t kInjectPauseNsMin = 1000000000, kInjectPauseNsMax = 64000000000;
 constexpr int kKicksWithoutProgress = 16;
 constexpr int kKicksMax = 4096;  // several rings full: refused frames and ones taken back cost a kick each
@@ -30,7 +31,7 @@ Sender::Sender(vx_direction to, Frames &frames, XskTransmitter &transmitter, Inj
 	       Netlink &requests, vx_slot &slot, EventQueue &events, Sampler sampler)
 	: to_(to), frames_(frames), transmitter_(transmitter), links_(links), requests_(requests), slot_(slot),
 	  injector_(injector), events_(events), sampler_(sampler),
-	  backlog_(std::bit_ceil(frames.umem().frames())), inject_most_(kInjectAtLeast)
+	  backlog_(std::bit_ceil(frames.umem().frames())), inject_most_(kInjectTrial)
 {
 }
 
@@ -152,7 +153,8 @@ void Sender::tell_group(TxFate fate, Group &group, vx_counters &counters)
 	}
 }
 
-// Injects what waits from the oldest on, up to a frame that cannot go that way or stands in another ledger. False: AF_XDP has to.
+// Injects what waits from the oldest on, up to a frame that cannot go that way or stands in another ledger. False: AF_XDP
+// has to.
 bool Sender::inject(uint64_t now_ns)
 {
 	if (!injector_.ready() || transmitter_.queued() || now_ns < inject_after_ns_)
@@ -165,7 +167,7 @@ bool Sender::inject(uint64_t now_ns)
 	while (end != tail_ && end - head_ < inject_most_ && waiting(end).group == kAlone &&
 	       waiting(end).frame.length <= kInjectBytesMax && waiting(end).frame.ledger == ledger)
 		end++;
-	if (end - head_ < kInjectAtLeast || !injector_.begin(to_, direction_of(ledger)))
+	if (end - head_ < std::min(kInjectAtLeast, inject_most_) || !injector_.begin(to_, direction_of(ledger)))
 		return false;
 	for (uint32_t at = head_; at != end; at++)
 		injector_.add(waiting(at).frame.address, waiting(at).frame.length);
@@ -180,8 +182,9 @@ bool Sender::inject(uint64_t now_ns)
 	return gone;
 }
 
-// Whether this way out is there is seen by using it, at first for few frames: a kernel may lack live frames, and a
-// driver redirected ones (as a veth does whose far end has neither XDP nor GRO), which may pass.
+// Whether this way out is there is seen by using it, at first for one frame: a kernel may lack live frames, and a driver
+// redirected ones (as a veth does whose far end has neither XDP nor GRO), which may pass. What is lost for want of a carrier
+// or above a new MTU says nothing of it.
 void Sender::judge_injection(uint32_t gone, const vx_counters &before, const vx_counters &counters, int error,
 			     uint64_t now_ns)
 {
@@ -190,9 +193,10 @@ void Sender::judge_injection(uint32_t gone, const vx_counters &before, const vx_
 		inject_pause_ns_ = 0;
 		return;
 	}
-	if (counters.dropped[VX_DROP_carrier_down] > before.dropped[VX_DROP_carrier_down])
-		return;
-	inject_most_ = kInjectAtLeast;
+	for (const vx_drop reason : {VX_DROP_carrier_down, VX_DROP_too_big})
+		if (counters.dropped[reason] > before.dropped[reason])
+			return;
+	inject_most_ = kInjectTrial;
 	if (!inject_pause_ns_)
 		events_.push("injection_unavailable", now_ns,
 			     std::string("frames leave one by one: ") +

@@ -76,7 +76,7 @@ private:
 	Sampler sampler_;
 	std::vector<Waiting> backlog_;  // a ring with room for every frame there is
 	uint32_t head_ = 0, tail_ = 0;
-	uint32_t inject_most_;  // few until the driver has taken some
+	uint32_t inject_most_;  // one until the driver has taken some
 	uint64_t inject_pause_ns_ = 0;  // after refusals in a row; doubles with each
 	uint64_t inject_after_ns_ = 0;
 	std::vector<Group> groups_;

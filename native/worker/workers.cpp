@@ -10,26 +10,12 @@
 
 #include "../core/broken.h"
 #include "../io/numa.h"
+#include "clock.h"
 #include "loop.h"
 #include "shared.h"
 
 namespace vx {
 namespace {
-
-// What can be held (1,024 for neighbours, 1,024 fragments) and queued to leave (1,024); what each further worker queues and
-// keeps; what each queues to leave the other way; what is lent to the receive queues.
-constexpr uint32_t kHeldFrames = 3072, kWorkerFrames = 2048, kOtherWayFrames = 1024;
-// The queues go through all they are lent in turn: more would bridge a longer pause of a worker, but fall out of the
-// cores' caches and page tables, which costs more of the rate than the packet itself (docs/PERFORMANCE.md).
-constexpr uint32_t kReceiveFrames = 1024, kReceiveAllFrames = 2048;
-constexpr uint32_t kReceiveFramesMin = 128, kReceiveAllFramesMin = 1024, kReceiveFramesEachMin = 64;
-
-uint32_t receive_share(uint32_t workers, uint32_t queues, vx_hand_over hand_over)
-{
-	const bool all = hand_over == VX_HAND_OVER_SOCKETS;
-	const uint32_t least = std::max(all ? kReceiveAllFramesMin : kReceiveFramesMin, workers * kReceiveFramesEachMin);
-	return std::max((all ? kReceiveAllFrames : kReceiveFrames) / std::max(queues, 1u), least);
-}
 
 struct Thread {
 	std::unique_ptr<Loop> loop;
@@ -73,17 +59,6 @@ struct Thread {
 
 }  // namespace
 
-uint32_t umem_chunks(uint32_t workers, uint32_t inside_queues, vx_hand_over hand_over, uint32_t outside_rx_queues,
-		     uint32_t inside_tx_queues)
-{
-	// With everything by socket as many again as are lent: the queues need frames while a turn's are being sent.
-	const uint32_t times = hand_over == VX_HAND_OVER_SOCKETS ? 2 : 1;
-	uint32_t lent = 0;
-	for (const uint32_t queues : {inside_queues, outside_rx_queues})
-		lent += queues * receive_share(workers, queues, hand_over);
-	return kHeldFrames + (workers - 1) * kWorkerFrames + (inside_tx_queues ? workers * kOtherWayFrames : 0) + times * lent;
-}
-
 Shared::Shared(const WorkersConfig &wanted, std::unique_ptr<Umem> frames)
 	: config(wanted), umem(std::move(frames)), tables(wanted.control),
 	  links(static_cast<uint32_t>(wanted.inside_ifindex), static_cast<uint32_t>(wanted.outside_ifindex),
@@ -97,7 +72,7 @@ Shared::Shared(const WorkersConfig &wanted, std::unique_ptr<Umem> frames)
 void Shared::make_queues(vx_direction direction, uint32_t received, uint32_t sent)
 {
 	const uint32_t ifindex = (direction == VX_INSIDE ? links.inside() : links.outside()).ifindex;
-	const uint32_t share = receive_share(config.count(), received, config.hand_over);
+	const uint32_t share = config.memory().receive_share(received);
 	for (uint32_t queue = 0; queue < std::max(received, sent); queue++) {
 		QueueRings &common = *rings[direction].emplace_back(std::make_unique<QueueRings>(ifindex, queue));
 		if (queue < received)
@@ -148,6 +123,18 @@ struct Workers::State {
 		drop_handed_over();
 	}
 
+	// As the senders say where it turns out.
+	void say_what_is_not_injected()
+	{
+		const WorkersConfig &config = shared.config;
+		for (const vx_direction to : {VX_INSIDE, VX_OUTSIDE})
+			if (config.inject_fd >= 0 && !config.injects[to] && !shared.transmit[to].empty())
+				shared.events.push("injection_unavailable", monotonic_ns(),
+						   std::string("frames leave one by one: the ") +
+							   (to == VX_OUTSIDE ? "outside" : "inside") +
+							   " interface has no native XDP, and takes no redirected frames");
+	}
+
 	// Of workers that ended without waiting for each other.
 	void drop_handed_over()
 	{
@@ -169,6 +156,7 @@ Result<std::unique_ptr<Workers>> Workers::start(const WorkersConfig &config)
 	if (!umem)
 		return umem.error();
 	auto state = std::make_unique<State>(config, std::move(*umem));
+	state->say_what_is_not_injected();
 	state->threads.resize(config.count());
 	for (uint32_t i = 0; i < config.count(); i++) {
 		const PreferNodeOf near(config.cpus[i]);

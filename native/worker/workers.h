@@ -3,7 +3,7 @@
 //
 // Made, started and stopped by the gateway (gateway.h) on Node's main thread. XDP chooses whose a packet is (vx_owner in
 // bpf/forward.h): a flow has one worker, so nothing about it is shared. Each worker has a socket at every receive queue
-// and a ring on every CPU, and sends by itself. Worker 0 has the exceptions besides: it alone follows the kernel's
+// and a ring for each, and sends by itself. Worker 0 has the exceptions besides: it alone follows the kernel's
 // links, routes and neighbours and writes them where XDP reads them.
 #pragma once
 
@@ -16,6 +16,7 @@
 #include "../../bpf/abi/abi.h"
 #include "../core/tunnel.h"
 #include "../io/result.h"
+#include "packet_memory.h"
 
 namespace vx {
 
@@ -30,8 +31,9 @@ struct WorkersConfig {
 	// The way back, with source NAT: outside queues that sockets receive from, inside queues sent by.
 	uint32_t outside_rx_queues = 0, inside_tx_queues = 0;
 	vx_hand_over hand_over;       // what comes here, and how
-	int umem_fd;                  // ARRAY of vx_chunk, umem_chunks() of them
+	int umem_fd;                  // ARRAY of vx_chunk, memory().frames() of them
 	int inject_fd;                // the outside program; -1: AF_XDP sends everything
+	bool injects[VX_DIRECTIONS] = {true, true};  // false: that interface takes no redirected frames
 	std::span<vx_injection> injections;  // mapped, by CPU
 	uint32_t batch;               // most packets received from a socket at once
 	bool busy;                    // spin instead of poll(2)
@@ -52,11 +54,11 @@ struct WorkersConfig {
 	vx_slot *slots;               // stats_map, mapped: worker 0's and the following
 
 	uint32_t count() const { return static_cast<uint32_t>(cpus.size()); }
+	PacketMemory memory() const
+	{
+		return {count(), hand_over, inside_queues, outside_rx_queues, inside_tx_queues, outside_queues};
+	}
 };
-
-// Chunks of UMEM the workers need.
-uint32_t umem_chunks(uint32_t workers, uint32_t inside_queues, vx_hand_over hand_over, uint32_t outside_rx_queues = 0,
-		     uint32_t inside_tx_queues = 0);
 
 struct WorkerEvent {
 	std::string event;  // names in native/index.d.ts

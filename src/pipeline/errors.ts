@@ -67,6 +67,10 @@ const kinds = {
     hint: "Stop the other one first; one gateway holds an inside interface at a time.",
   },
   INTERFACE_MISSING: { exit: exit.failed, hint: "See what this host has: ip -brief link." },
+  INTERFACE_NOT_ETHERNET: {
+    exit: exit.failed,
+    hint: "Packets come and leave in Ethernet frames, which the loopback device and tunnels without them do not carry.",
+  },
   INTERFACE_SAME: { exit: exit.failed, hint: "inside and outside must be two interfaces." },
   INTERFACE_UNKNOWN: { exit: exit.notFound, hint: "See what this host has: ip -brief link." },
   KERNEL_TOO_OLD: { exit: exit.failed, hint: "Boot Linux 6.1 or newer." },
@@ -93,6 +97,10 @@ const kinds = {
     hint: "Make the file and its directory writable for the daemon, or edit the file and reload.",
   },
   OUTPUT_UNWRITABLE: { exit: exit.failed, hint: "Check the path, its permissions and the space left." },
+  PACKET_MEMORY: {
+    exit: exit.failed,
+    hint: "Lower workers.count or the number of queues (ethtool -L), or set datapath: ringbuf; docs/OPERATIONS.md has sizes.",
+  },
   PIN_FAILED: { exit: exit.failed, hint: "Check that state.bpffs is a bpffs this process may write." },
   POOL_ADDRESS_INSIDE: {
     exit: exit.failed,
@@ -118,6 +126,10 @@ const kinds = {
   SOCKET_UNUSABLE: { exit: exit.failed, hint: "Choose another path in control.socket." },
   STATE_UNWRITABLE: { exit: exit.failed, hint: "Make state.directory writable, or choose another." },
   SUPERVISOR_FAILED: { exit: exit.failed, hint: "Check NOTIFY_SOCKET, which the service manager sets." },
+  TOO_MANY_FILES: {
+    exit: exit.failed,
+    hint: "Allow more open files (ulimit -n, LimitNOFILE= of a service): each worker takes two for each receive queue.",
+  },
   TOO_MANY_WATCHERS: {
     exit: exit.failed,
     hint: "End one of the others: vxpipe monitor, or readers of /api/v1/events.",

@@ -1,5 +1,6 @@
 // The addon, loaded when the daemon needs it: checking a configuration and asking a daemon work without it.
 // Called by lifecycle.ts and apply.ts, on the main thread.
+import { constants } from "node:os";
 import { isErrorCode, systemReason, VxpipeError } from "./errors.js";
 
 export type Native = typeof import("xdp-socket");
@@ -26,6 +27,9 @@ export function fromNative(error: unknown): unknown {
   if (!(error instanceof Error) || !("op" in error) || !("code" in error)) return error;
   const code = String(error.code);
   const detail = "detail" in error ? String(error.detail) : "";
+  if ("errno" in error && error.errno === constants.errno.EMFILE) {
+    return new VxpipeError("TOO_MANY_FILES", `${String(error.op)}: too many open files`, { cause: error });
+  }
   const message =
     code === "INTERFACE_HELD" ? `another daemon has the inside interface: ${detail}` : described(error, code, detail);
   return new VxpipeError(isErrorCode(code) ? code : "NATIVE_FAILED", message, { cause: error });

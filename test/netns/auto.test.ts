@@ -194,6 +194,39 @@ describe("auto", ROOT_ONLY, () => {
     }
   });
 
+  test("sends one by one where the outside has no native XDP, says so, and loses none to finding out", async () => {
+    const below = ["addr flush dev out0", "link set out0 master br1", "link set br1 mtu 3400 up"];
+    const ways = (name: string): string[] => [
+      `addr add ${ADDRESS.outside}/24 dev ${name}`,
+      `route replace default via ${ADDRESS.target} dev ${name}`,
+      `neigh replace ${ADDRESS.target} lladdr ${MAC.target} dev ${name}`,
+    ];
+    await bed.ip("gateway", `link add br1 address ${MAC.outside} type bridge`, ...below, ...ways("br1"));
+    const sink = await Sink.start(bed, { flows: 100 });
+    try {
+      daemon = await Daemon.start(bed, { datapath: "auto", outside: { interface: "br1" } });
+      assert.deepEqual((await chosen(daemon)).datapath.attach, "generic");
+      await generate(bed, { ...LOAD, count: 20_000, rate: 40_000 });
+      await receivedIs(daemon, 20_000);
+      const stats = await settled(daemon);
+      // The bridge's own are others.
+      const arrive = async (): Promise<true | null> =>
+        (await sink.report()).packets === stats.inside.forwarded ? true : null;
+      await until("the far end to see what left", arrive);
+      assert.deepEqual(
+        Object.keys(dropsOf(stats)).filter((name) => !["ring_full", "fill_empty", "tx_refused"].includes(name)),
+        [],
+      );
+      assert.equal(stats.inside.injected, 0);
+      assert.equal((await told(daemon, "injection_unavailable")).length, 1);
+    } finally {
+      await daemon?.stop();
+      daemon = null;
+      await sink.stop();
+      await bed.ip("gateway", "link del br1", ...ways("out0"));
+    }
+  });
+
   describe("on a device other than a veth", () => {
     let tap: Background;
     const HOP = "198.51.100.2";
