@@ -230,6 +230,8 @@ export interface InterfaceFacts {
   mtu: number;
   driver: string;
   carrier: boolean;
+  /** Its frames begin with an Ethernet header, and it is not the loopback device. */
+  ethernet: boolean;
   rxQueues: number;
 }
 
@@ -240,7 +242,7 @@ export function xdpFeatures(name: string): number | null;
 export function interfaceFacts(name: string): InterfaceFacts | null;
 /** Its addresses, in the kernel's order, IPv4 before IPv6; up or down. */
 export function interfaceAddresses(name: string): string[];
-/** null: no interface has that index any more. */
+/** null: no interface has that index any more. Throws when the kernel could not be asked. Code: NATIVE_FAILED. */
 export function interfaceName(ifindex: number): string | null;
 /** Makes the directory exist on a bpffs. Returns its mount point where it is one that we mounted, now or in an earlier run,
  * else "". Code: BPFFS_FAILED. */

@@ -30,6 +30,7 @@ Napi::Value interface_facts(const Napi::CallbackInfo &info)
 	out["mtu"] = facts->mtu;
 	out["driver"] = facts->driver;
 	out["carrier"] = facts->carrier;
+	out["ethernet"] = facts->ethernet;
 	out["rxQueues"] = facts->rx_queues;
 	return out;
 }
@@ -89,9 +90,12 @@ Napi::Value has_capability(const Napi::CallbackInfo &info)
 
 Napi::Value interface_name(const Napi::CallbackInfo &info)
 {
-	const std::string name = vx::interface_name(info[0].ToNumber().Int32Value());
+	auto name = vx::interface_name(info[0].ToNumber().Int32Value());
 
-	return name.empty() ? info.Env().Null() : Napi::Value(Napi::String::New(info.Env(), name));
+	if (name)
+		return name->empty() ? info.Env().Null() : Napi::Value(Napi::String::New(info.Env(), *name));
+	vx::to_js_error(info.Env(), name.error()).ThrowAsJavaScriptException();
+	return info.Env().Undefined();
 }
 
 Napi::Value keep_capabilities(const Napi::CallbackInfo &info)

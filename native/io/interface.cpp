@@ -5,6 +5,7 @@
 #include <linux/magic.h>
 #include <linux/sockios.h>
 #include <net/if.h>
+#include <net/if_arp.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
@@ -82,8 +83,10 @@ std::optional<InterfaceFacts> interface_facts(const std::string &name)
 	if (ioctl(fd.get(), SIOCGIFINDEX, &request))
 		return std::nullopt;
 	facts.ifindex = request.ifr_ifindex;
-	if (!ioctl(fd.get(), SIOCGIFHWADDR, &request))
+	if (!ioctl(fd.get(), SIOCGIFHWADDR, &request)) {
 		memcpy(facts.mac, request.ifr_hwaddr.sa_data, sizeof(facts.mac));
+		facts.ethernet = request.ifr_hwaddr.sa_family == ARPHRD_ETHER;
+	}
 	if (!ioctl(fd.get(), SIOCGIFMTU, &request))
 		facts.mtu = static_cast<uint32_t>(request.ifr_mtu);
 	if (!ioctl(fd.get(), SIOCGIFFLAGS, &request))
@@ -103,11 +106,15 @@ std::optional<InterfaceFacts> interface_facts(const std::string &name)
 	return facts;
 }
 
-std::string interface_name(int ifindex)
+Result<std::string> interface_name(int ifindex)
 {
 	char name[IF_NAMESIZE];
 
-	return if_indextoname(static_cast<unsigned>(ifindex), name) ? name : "";
+	if (if_indextoname(static_cast<unsigned>(ifindex), name))
+		return std::string(name);
+	if (errno == ENXIO || errno == ENODEV)
+		return std::string();
+	return Error{"NATIVE_FAILED", "ask for an interface's name", errno, ""};
 }
 
 Result<std::string> ensure_bpffs(const std::string &directory)

@@ -15,13 +15,14 @@ struct InterfaceFacts {
 	uint32_t mtu;
 	std::string driver;
 	bool carrier;
+	bool ethernet;  // its frames begin with an Ethernet header, and it is not the loopback device
 	uint32_t rx_queues, tx_queues;
 };
 
 // nullopt: there is no interface of that name in this network namespace.
 std::optional<InterfaceFacts> interface_facts(const std::string &name);
-// "": none has that index any more.
-std::string interface_name(int ifindex);
+// "": none has that index any more. An error: the kernel could not be asked.
+Result<std::string> interface_name(int ifindex);
 
 // Makes `directory` exist on a bpffs. Returns its mount point where it is one that we mounted, now or in an earlier run,
 // else "".

@@ -87,6 +87,7 @@ export async function collectInterface(tools: Tools, wanted: string): Promise<In
   const { driver, version } = parse.driverOf(await ethtool("-i", name));
   const facts: InterfaceFacts = {
     name,
+    ethernet: link.link_type === "ether",
     driver: driver ?? link.linkinfo?.info_kind ?? null,
     driverVersion: version,
     mtu: link.mtu,
@@ -113,7 +114,13 @@ async function linkOf(tools: Tools, name: string): Promise<Link | null> {
   if (!tools.missing.has("ip") || !existsSync(`/sys/class/net/${name}`)) return null;
   const of = (file: string): string => read(`/sys/class/net/${name}/${file}`).trim();
   const flags = (Number(of("flags")) & 1) === 1 ? ["UP"] : [];
-  return { ifname: name, ifindex: Number(of("ifindex")), mtu: Number(of("mtu")), flags, link_type: "" };
+  return {
+    ifname: name,
+    ifindex: Number(of("ifindex")),
+    mtu: Number(of("mtu")),
+    flags,
+    link_type: of("type") === "1" ? "ether" : "",
+  };
 }
 
 /** Null without the addon too. */

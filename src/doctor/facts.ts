@@ -61,6 +61,8 @@ export interface FarEnd {
 
 export interface InterfaceFacts extends InterfaceCpus {
   name: string;
+  /** Its frames begin with an Ethernet header. */
+  ethernet: boolean;
   driver: string | null;
   driverVersion: string | null;
   mtu: number;

@@ -7,7 +7,18 @@ import type { Finding, InterfaceFacts, Said } from "./facts.js";
 import { interruptFindings } from "./interrupts.js";
 
 export function interfaceFindings(facts: InterfaceFacts, cpus: HostCpus): Finding[] {
-  const said = [
+  const said = facts.ethernet ? ethernetFindings(facts, cpus) : [notEthernet];
+  return said.map((finding) => ({ subject: facts.name, ...finding }));
+}
+
+const notEthernet: Said = {
+  level: "problem",
+  topic: "link",
+  message: "it carries no Ethernet frames: `vxpipe run` refuses it",
+};
+
+function ethernetFindings(facts: InterfaceFacts, cpus: HostCpus): Said[] {
+  return [
     driver(facts),
     carrier(facts),
     mtu(facts),
@@ -21,7 +32,6 @@ export function interfaceFindings(facts: InterfaceFacts, cpus: HostCpus): Findin
     ...farEnd(facts),
     datapathFinding(facts),
   ];
-  return said.map((finding) => ({ subject: facts.name, ...finding }));
 }
 
 function driver(facts: InterfaceFacts): Said {
@@ -86,7 +96,7 @@ function program({ name, xdp }: InterfaceFacts): Said[] {
   const topic = "XDP program";
   if (xdp === null) return [{ level: "ok", topic, message: "none is attached" }];
   const which = `${xdp.name ?? "a program"}${xdp.id === null ? "" : ` (id ${xdp.id})`} is attached, ${xdp.mode}`;
-  if (xdp.mode === "native" && xdp.name?.startsWith("vx_") === true) {
+  if (["native", "generic"].includes(xdp.mode) && xdp.name?.startsWith("vx_") === true) {
     return [{ level: "ok", topic, message: `vxpipe's own ${which}` }];
   }
   if (xdp.mode === "native" && xdp.name === null) {

@@ -51,9 +51,18 @@ export class InterfaceWatch {
 
   /** null: it is gone, and one that has its index later is another. */
   private nameOf(one: Watched): string | null {
-    const name = this.gone.has(one) ? null : this.native.interfaceName(one.ifindex);
+    const name = this.gone.has(one) ? null : this.ask(one);
     if (name === null) this.gone.add(one);
     return name;
+  }
+
+  /** What could not be asked, for want of a free descriptor, is as it was. */
+  private ask(one: Watched): string | null {
+    try {
+      return this.native.interfaceName(one.ifindex);
+    } catch {
+      return this.names.get(one) ?? one.name;
+    }
   }
 
   /** Whether one has gone since the datapath was made. */

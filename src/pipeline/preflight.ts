@@ -36,8 +36,13 @@ export function preflight(plan: Plan, native: Native): void {
     ["inside", inside],
     ["outside", outside],
   ] as const) {
-    if (facts[side] !== null) continue;
-    throw new VxpipeError("INTERFACE_MISSING", `${side}.interface: this host has no interface ${name}`);
+    const found = facts[side];
+    if (found === null) {
+      throw new VxpipeError("INTERFACE_MISSING", `${side}.interface: this host has no interface ${name}`);
+    }
+    if (!found.ethernet) {
+      throw new VxpipeError("INTERFACE_NOT_ETHERNET", `${side}.interface: ${name} is not an Ethernet interface`);
+    }
   }
   if (facts.inside?.ifindex === facts.outside?.ifindex) {
     throw new VxpipeError("INTERFACE_SAME", `${inside} and ${outside} are the same interface`);

@@ -68,6 +68,7 @@ L4 bytes 2 & 3 [TCP/UDP dst port]
 /** ENA as on an instance with eight queues of which four are on, tuned well. */
 const ena: InterfaceFacts = {
   name: "ens5",
+  ethernet: true,
   driver: "ena",
   driverVersion: "6.1.0-18-cloud-amd64",
   mtu: 1500,
@@ -170,9 +171,18 @@ test("what merges packets before XDP is a problem; GRO, which comes after it, is
   assert.deepEqual([tags.level, tags.command], ["note", "ethtool -K ens5 rxvlan off"]);
 });
 
+test("what carries no Ethernet frames is one problem, and nothing else is said of it", () => {
+  const found = interfaceFindings({ ...ena, name: "lo", ethernet: false }, host.cpus);
+  assert.deepEqual(
+    found.map(({ level, subject, topic, command }) => [level, subject, topic, command]),
+    [["problem", "lo", "link", undefined]],
+  );
+});
+
 test("only somebody else's XDP program is a problem", () => {
   const attached = (xdp: InterfaceFacts["xdp"]): Finding => of({ ...ena, xdp }, "XDP program");
   assert.equal(attached({ mode: "native", id: 7, name: "vx_ingress" }).level, "ok");
+  assert.equal(attached({ mode: "generic", id: 7, name: "vx_ingress" }).level, "ok");
   assert.equal(attached({ mode: "native", id: 7, name: null }).level, "note");
   const foreign = attached({ mode: "native", id: 7, name: "xdp_dispatcher" });
   assert.deepEqual([foreign.level, foreign.command], ["problem", "ip link set dev ens5 xdpdrv off"]);

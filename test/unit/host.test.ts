@@ -47,6 +47,21 @@ test("each thing that is missing is one error that names it", () => {
   });
 });
 
+test("what carries no Ethernet frames is refused: the loopback device would lose the host's own packets", () => {
+  const { native } = simulate();
+  const loopback: Native = {
+    ...native,
+    interfaceFacts: (name: string) => {
+      const facts = native.interfaceFacts(name);
+      return facts === null ? null : { ...facts, ethernet: name !== "out0" };
+    },
+  };
+  assert.throws(() => preflight(planWith("in0", "out0", directory), loopback), {
+    code: "INTERFACE_NOT_ETHERNET",
+    message: "outside.interface: out0 is not an Ethernet interface",
+  });
+});
+
 test("two names of one interface are refused", () => {
   const { native } = simulate();
   const facts = native.interfaceFacts("in0");

@@ -4,19 +4,25 @@ import { beforeEach, describe, test } from "node:test";
 import type { InterfaceFacts } from "xdp-socket";
 import { InterfaceWatch } from "../../src/pipeline/interface-watch.js";
 
-const facts = { mac: "", mtu: 1500, driver: "", rxQueues: 1 };
+const facts = { mac: "", mtu: 1500, driver: "", ethernet: true, rxQueues: 1 };
 
 describe("the watch over interfaces", () => {
   /** What the kernel has: index and carrier by name. */
   let kernel: Map<string, { ifindex: number; carrier: boolean }>;
   let watch: InterfaceWatch;
+  /** It cannot be asked. */
+  let silent = false;
   beforeEach(() => {
+    silent = false;
     kernel = new Map([
       ["in0", { ifindex: 2, carrier: true }],
       ["out0", { ifindex: 3, carrier: true }],
     ]);
     watch = new InterfaceWatch({
-      interfaceName: (index) => [...kernel].find(([, { ifindex }]) => ifindex === index)?.[0] ?? null,
+      interfaceName: (index) => {
+        if (silent) throw new Error("too many open files");
+        return [...kernel].find(([, { ifindex }]) => ifindex === index)?.[0] ?? null;
+      },
       interfaceFacts: (name): InterfaceFacts | null => {
         const found = kernel.get(name);
         return found === undefined ? null : { ...facts, ...found };
@@ -43,6 +49,13 @@ describe("the watch over interfaces", () => {
     assert.equal(watch.due(), false);
     kernel.set("out0", { ifindex: 7, carrier: true });
     assert.equal(watch.due(), true);
+  });
+
+  test("does not take one for gone that it could not ask for", () => {
+    silent = true;
+    assert.deepEqual([watch.look(), watch.missing(), watch.waits], [[], [], false]);
+    silent = false;
+    assert.deepEqual([watch.look(), watch.missing(), watch.waits], [[], [], false]);
   });
 
   test("does not take one that went and came back with its old index for the one it was", () => {

@@ -208,7 +208,15 @@ export function simulate(prepare: (gateway: SimulatedGateway) => void = () => un
     interfaceFacts: (name: string) => {
       if (!/^(in|out)0$/.test(name)) return null;
       const ifindex = name === "in0" ? 2 : 3;
-      return { ifindex, mac: "02:00:00:00:00:01", mtu: 1500, driver: "simulated", carrier: true, rxQueues: 1 };
+      return {
+        ifindex,
+        mac: "02:00:00:00:00:01",
+        mtu: 1500,
+        driver: "simulated",
+        carrier: true,
+        ethernet: true,
+        rxQueues: 1,
+      };
     },
     interfaceAddresses: (name: string) => (name === "in0" ? ["fe80::1", "192.0.2.1"] : []),
     interfaceName: (ifindex: number) => (ifindex === 2 ? "in0" : ifindex === 3 ? "out0" : null),

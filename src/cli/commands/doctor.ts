@@ -17,7 +17,7 @@ export async function doctor(name: string | undefined, format: Format): Promise<
   const interfaces = [];
   for (const each of names) interfaces.push(await collectInterface(tools, each));
   const host = collectHost(tools);
-  const datapath = adviseDatapath(interfaces);
+  const datapath = adviseDatapath(interfaces.filter(({ ethernet }) => ethernet));
   const findings = [...hostFindings(host), ...interfaces.flatMap((facts) => interfaceFindings(facts, host.cpus))];
   const problems = findings.filter(({ level }) => level === "problem").length;
   const result = {
