@@ -2,15 +2,18 @@
 // routes.ts, on the main thread.
 import { setImmediate } from "node:timers/promises";
 import type { CompiledAllowlist } from "xdp-socket";
-import { byOrganization, type Organization, type Owners } from "../pipeline/allowlist/owners.js";
+import { nothingAllowed } from "../pipeline/allowlist/edit.js";
+import { byOrganization, type Organization } from "../pipeline/allowlist/owners.js";
 import { shapes, tableNames, textAt, texts } from "../pipeline/allowlist/table.js";
 import type { Plan } from "../pipeline/plan.js";
 
 const pieceCharacters = 65536;
 
 export async function* listJson(plan: Plan): AsyncGenerator<string> {
+  const owners = plan.allowlist?.owners ?? null;
+  const organizations = owners === null ? [] : await byOrganization(owners, setImmediate);
   let piece = "";
-  for (const fragment of fragments(plan)) {
+  for (const fragment of fragments(plan, organizations)) {
     piece += fragment;
     if (piece.length < pieceCharacters) continue;
     yield piece;
@@ -20,23 +23,19 @@ export async function* listJson(plan: Plan): AsyncGenerator<string> {
   yield piece;
 }
 
-function* fragments({ allowlist, match }: Plan): Generator<string> {
-  const total = allowlist?.count ?? 0;
+function* fragments({ allowlist, match }: Plan, organizations: readonly Organization[]): Generator<string> {
+  const { count: total, entries } = allowlist ?? nothingAllowed;
   yield `{"enforced":${allowlist !== null},"match":"${match}","total":${total},"entries":[`;
-  if (allowlist !== null) yield* strings(texts(allowlist.entries));
+  yield* strings(texts(entries));
   yield `],"organizations":[`;
-  if (allowlist !== null && allowlist.owners !== null) yield* organizations(allowlist.entries, allowlist.owners);
-  yield "]}";
-}
-
-function* organizations(entries: CompiledAllowlist, owners: Owners): Generator<string> {
   let comma = "";
-  for (const { name, entries: listed } of byOrganization(owners)) {
+  for (const { name, entries: listed } of organizations) {
     yield `${comma}{"name":${JSON.stringify(name)},"ips":[`;
     yield* strings(textsOf(entries, listed));
     yield "]}";
     comma = ",";
   }
+  yield "]}";
 }
 
 function* textsOf(entries: CompiledAllowlist, listed: Organization["entries"]): Generator<string> {

@@ -37,6 +37,15 @@ test("both lists of the seed format count, and duplicates count once", () => {
   assert.equal(count, 3);
 });
 
+test("what `allowlist list -o json` prints is a list, whole", () => {
+  const printed = (entries: string): string =>
+    `{"enforced":true,"match":"either","total":2,"entries":${entries},"organizations":[{"name":"a","ips":["192.0.2.1"]}]}`;
+  const { entries, owners } = compiled(printed('["192.0.2.1","10.0.0.0/8"]'));
+  assert.deepEqual([...texts(entries)], ["192.0.2.1", "10.0.0.0/8"]);
+  assert.deepEqual([...(owners?.of.exact4 ?? []), ...(owners?.of.prefix4 ?? [])], [1, 0]);
+  assert.equal(compiled(printed("2")).count, 1);
+});
+
 test("a total_ips that is not the number of entries is a warning, not an error", () => {
   assert.deepEqual(compiled('{"total_ips":9,"flat_ip_list":["192.0.2.1"]}').warnings, [
     "total_ips says 9, the file lists 1 different entries",
@@ -140,14 +149,23 @@ test("an empty file is a list, with a warning of what it means; one that says th
   }
 });
 
-test("an address that thousands of organizations list costs as much as it is listed", () => {
+test("who lists a million entries is found out with pauses, in which others have their turn", async () => {
+  const ips = Array.from({ length: 200_000 }, (_, index) => `10.${index >> 16}.${(index >> 8) & 255}.${index & 255}`);
+  const { owners } = compiled(JSON.stringify({ organizations: [{ name: "a", ips }] }));
+  let pauses = 0;
+  const organizations = await byOrganization(owners ?? assert.fail(), () => Promise.resolve(pauses++));
+  assert.deepEqual([organizations[0]?.entries.exact4.length, pauses], [ips.length, 3]);
+});
+
+test("an address that thousands of organizations list costs as much as it is listed", async () => {
   const names = Array.from({ length: 20_000 }, (_, index) => `o${index}`);
   const organizations = names.map((name) => ({ name, ips: ["192.0.2.1", "192.0.2.2"] }));
   const { owners, count } = compiled(JSON.stringify({ organizations, flat_ip_list: ["192.0.2.1"] }));
   assert.equal(count, 2);
   const members = owners?.groups.reduce((sum, group) => sum + group.length, 0) ?? 0;
   assert.ok(members <= 2 * names.length, `${members} members of groups`);
-  assert.deepEqual(byOrganization(owners ?? assert.fail()).at(-1)?.entries.exact4, [0, 1]);
+  const found = await byOrganization(owners ?? assert.fail(), () => Promise.resolve());
+  assert.deepEqual(found.at(-1)?.entries.exact4, [0, 1]);
 });
 
 test("with skipInvalid wrong entries are left out and reported, but a file that is no list is not taken", () => {

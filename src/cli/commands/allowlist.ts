@@ -26,8 +26,13 @@ export async function list(socket: string, format: Format): Promise<void> {
 /** A file that `import` takes. */
 function listText({ total, match, entries, organizations }: Listed): string {
   const owners = new Map<string, string[]>();
-  for (const { name, ips } of organizations)
-    for (const entry of ips) owners.set(entry, [...(owners.get(entry) ?? []), name]);
+  for (const { name, ips } of organizations) {
+    for (const entry of ips) {
+      const names = owners.get(entry);
+      if (names === undefined) owners.set(entry, [name]);
+      else names.push(name);
+    }
+  }
   const lines = entries.map((entry) => {
     const names = owners.get(entry);
     return names === undefined ? entry : `${entry}  # ${printable(names.join(", "))}`;

@@ -48,16 +48,21 @@ export interface Organization {
   entries: Record<TableName, number[]>;
 }
 
-/** Entries by organization; those of nobody are left out. */
-export function byOrganization(owners: Owners): Organization[] {
+/** Records between two pauses: some milliseconds. */
+const stride = 65536;
+
+/** Entries by organization; those of nobody are left out. `pause`: lets others have their turn. */
+export async function byOrganization(owners: Owners, pause: () => Promise<unknown>): Promise<Organization[]> {
   const organizations = owners.names.map((name): Organization => ({
     name,
     entries: { exact4: [], exact6: [], prefix4: [], prefix6: [] },
   }));
   for (const name of tableNames) {
-    owners.of[name].forEach((group, index) => {
-      for (const one of owners.groups[group] ?? []) organizations[one]?.entries[name].push(index);
-    });
+    const of = owners.of[name];
+    for (let index = 0; index < of.length; index++) {
+      if (index % stride === stride - 1) await pause();
+      for (const one of owners.groups[of[index] as number] ?? []) organizations[one]?.entries[name].push(index);
+    }
   }
   return organizations;
 }

@@ -71,15 +71,22 @@ function isBlank(byte: number): boolean {
   return byte === 0x20 || byte === 0x09 || byte === 0x0d;
 }
 
+/** Lists of nobody: that of the seed format, and that of `allowlist list -o json`. */
+function isFlat(key: string | number | undefined): boolean {
+  return key === "flat_ip_list" || key === "entries";
+}
+
 /** Below an organization's ips, or flat_ip_list. */
 function isEntryPath(path: JsonPath): boolean {
-  if (path.length === 2) return path[0] === "flat_ip_list";
+  if (path.length === 2) return isFlat(path[0]);
   return path.length === 4 && path[0] === "organizations" && path[2] === "ips";
 }
 
 /** What each place of the seed format must be; null: anything, and nothing of ours. */
-function expectedAt(path: JsonPath): "object" | "array" | null {
+function expectedAt(path: JsonPath, found: "object" | "array" | "leaf"): "object" | "array" | null {
   if (path.length === 0) return "object";
+  // Other formats may use the name for something else.
+  if (path.length === 1 && path[0] === "entries") return found === "array" ? "array" : null;
   if (path.length === 1) return path[0] === "organizations" || path[0] === "flat_ip_list" ? "array" : null;
   if (path[0] !== "organizations") return null;
   if (path.length === 2) return "object";
@@ -103,7 +110,7 @@ function readSeed(bytes: Uint8Array, start: number, sink: ListSink): void {
   const syntax = walkJson(bytes, start, {
     leaf(path, from, to) {
       if (isEntryPath(path)) return readLeaf(bytes, from, to, organizationOf(path), sink);
-      const expected = expectedAt(path);
+      const expected = expectedAt(path, "leaf");
       if (path.length === 3) hasIps ||= expected !== null;
       if (expected !== null) return wrong(from, `${name(path)} must be an ${expected}`);
       if (path.length === 1 && path[0] === "total_ips") {
@@ -116,7 +123,7 @@ function readSeed(bytes: Uint8Array, start: number, sink: ListSink): void {
     },
     open(path, kind, from) {
       opened.push(from);
-      const expected = expectedAt(path);
+      const expected = expectedAt(path, kind);
       if (expected === null) return true;
       if (expected !== kind) wrong(from, `${name(path)} must be an ${expected}`);
       if (path.length === 1) lists++;
@@ -130,10 +137,10 @@ function readSeed(bytes: Uint8Array, start: number, sink: ListSink): void {
       if (isEntryPath(path)) sink.wrongEntry(from, to, `an entry must be a string in quotes, not an ${kind}`);
       if (path.length === 2 && path[0] === "organizations" && kind === "object" && !hasIps)
         wrong(from, `${name(path)} has no ips`);
-      const isList = path[0] === "flat_ip_list" ? path.length === 1 : path.length === 3;
+      const isList = isFlat(path[0]) ? path.length === 1 : path.length === 3;
       if (isList && kind === "array") sink.list?.(path.length === 1 ? nobody : (path[1] as number), listStart, to);
     },
-    single: (path) => expectedAt(path) !== null,
+    single: (path) => expectedAt(path, "array") !== null,
     repeated: (path, from) => wrong(from, `the key ${String(path.at(-1))} is here twice`),
   });
   if (syntax !== null) sink.wrong(syntax.offset, syntax.message);
