@@ -20,7 +20,7 @@ export const eventKinds = {
   interface_renamed: ["warn", "An interface has another name now; packets go on, but the next start would miss it."],
   internal_error: ["error", "A defect: something failed that should not."],
   ledger_unbalanced: ["error", "A defect: packets are unaccounted for after everything has ended."],
-  lines_missed: ["warn", "In a stream: its reader is too slow, and so many lines were left out."],
+  lines_missed: ["warn", "The reader of a stream, or of the log, is too slow, and so many lines were left out."],
   link_changed: ["warn", "An interface went up or down, or changed its MTU or MAC."],
   nat_pool_exhausted: [
     "error",

@@ -6,17 +6,23 @@ import { bits, count } from "./units.js";
 export interface Output {
   isTTY?: boolean;
   columns?: number;
+  /** Bytes that wait for a reader. */
+  writableLength?: number;
   write(text: string): unknown;
 }
 
+/** Bytes that may wait for who reads the log: a pager that was stopped, a pipe into nowhere. */
+const waitingMax = 1024 * 1024;
+
 export class LiveLine {
   private shown = false;
+  private missed = 0;
 
   constructor(private readonly output: Output) {}
 
   show(text: string): void {
     if (this.output.isTTY !== true) {
-      this.output.write(`${text}\n`);
+      this.write(`${text}\n`);
       return;
     }
     this.output.write(`\r\x1b[K${text.slice(0, (this.output.columns ?? 80) - 1)}`);
@@ -25,8 +31,24 @@ export class LiveLine {
 
   /** Log lines go through here, so that they don't run into the live line. */
   write(text: string): void {
+    if (this.isFull()) {
+      this.missed++;
+      return;
+    }
     this.output.write(this.shown ? `\r\x1b[K${text}` : text);
     this.shown = false;
+  }
+
+  /** Lines that were left out because nobody read those before them; told when there is room again, once. */
+  takeMissed(): number {
+    if (this.isFull()) return 0;
+    const { missed } = this;
+    this.missed = 0;
+    return missed;
+  }
+
+  private isFull(): boolean {
+    return (this.output.writableLength ?? 0) > waitingMax;
   }
 
   end(): void {

@@ -132,3 +132,17 @@ test("a real-time priority that may not be had is named with the capability that
   assert.equal(priorityShortage(without, limits, 0), null);
   assert.equal(priorityShortage(native, limits, 6), null);
 });
+
+test("what nobody reads does not grow without end: lines are left out, and told as a number when there is room again", () => {
+  const output = { writableLength: 0, lines: 0, write: () => output.lines++ };
+  const line = new LiveLine(output);
+  line.write("one\n");
+  output.writableLength = 2 * 1024 * 1024;
+  line.write("two\n");
+  line.show("three");
+  assert.deepEqual([output.lines, line.takeMissed()], [1, 0]);
+  output.writableLength = 0;
+  assert.deepEqual([line.takeMissed(), line.takeMissed()], [2, 0]);
+  line.show("four");
+  assert.equal(output.lines, 2);
+});

@@ -45,6 +45,9 @@ export async function run(file: string, format: Format): Promise<number> {
   while (!(await signals.stopWithin(next - performance.now()))) {
     try {
       const statistics = life.runtime.tick();
+      const missed = line.takeMissed();
+      if (missed > 0)
+        events.emit("lines_missed", `whoever reads this is too slow: ${missed} lines were left out`, { missed });
       if (!format.json) line.show(liveText(statistics, new Date()));
       supervisor.alive(life.runtime.stalledWorkers().length === 0, statusOf(life.runtime));
     } catch (error) {
