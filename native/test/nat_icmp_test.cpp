@@ -272,6 +272,59 @@ TEST(Icmp, AnErrorFromInsideAboutNoMappingIsDropped)
 	EXPECT_EQ(nat.refusal(icmp_error(address("10.0.0.5"), remote(kR1), 3, 3, never)), VX_DROP_no_session);
 }
 
+TEST(Icmp, AnErrorAboutARemoteThatAMappingOfItsOwnWasNotForIsDropped)
+{
+	Scene scene = one_address();
+	scene.config.mapping = Mapping::address_and_port_dependent;
+	Nat nat(scene);
+	const Endpoint mapped = nat.open_udp(kA, kR1);
+	const auto told = [&](const char *about) {
+		return nat.outside(icmp_error(address(kRouter), mapped.address_be, 3, 1, udp(mapped, endpoint(about))));
+	};
+	EXPECT_TRUE(told(kR1).sent(Side::inside));
+	EXPECT_EQ(told(kR2).verdict.reason, VX_DROP_no_session);
+}
+
+TEST(Icmp, AnErrorAboutAnEchoRequestToTheInsideIsDropped)
+{
+	Nat nat(one_address());
+	open_echo(nat, kA, kR1);
+	const Bytes never = echo_request({remote(kR1), endpoint(kA).port}, address("10.0.0.5"));
+	EXPECT_EQ(nat.refusal(icmp_error(address("10.0.0.5"), remote(kR1), 3, 10, never)), VX_DROP_no_session);
+}
+
+TEST(Icmp, AnErrorWhoseTtlRunsOutHereIsDroppedAndNotAnswered)
+{
+	Scene scene = one_address();
+	scene.config.icmp_outside = true;
+	Nat nat(scene);
+	const Endpoint mapped = nat.open_udp(kA, kR1);
+	const Bytes received = nat.outside(udp(endpoint(kR1), mapped)).packet;
+	for (const uint8_t ttl : {uint8_t{1}, uint8_t{2}}) {
+		Bytes out = icmp_error(address("10.0.0.5"), remote(kR1), 3, 3, received);
+		Bytes in = icmp_error(address(kRouter), mapped.address_be, 3, 1, udp(mapped, endpoint(kR1)));
+		for (Bytes *packet : {&out, &in}) {
+			(*packet)[8] = ttl;
+			fix_checksums(*packet);
+		}
+		EXPECT_EQ(nat.refusal(out), ttl == 1 ? VX_DROP_ttl_expired : -1);
+		EXPECT_EQ(nat.outside(in).sent(Side::inside), ttl == 2);
+	}
+	EXPECT_TRUE(nat.answers().empty());
+}
+
+TEST(Icmp, AnErrorToAPoolAddressIsDroppedWhereHairpinIsOff)
+{
+	Scene scene = one_address();
+	scene.config.hairpin = false;
+	scene.config.filtering = Filtering::endpoint_independent;
+	Nat nat(scene);
+	const Endpoint a = nat.open_udp(kA, kR1);
+	nat.open_udp(kB, kR1);
+	EXPECT_EQ(nat.refusal(icmp_error(address("10.0.0.6"), a.address_be, 3, 3, udp(a, endpoint(kB)))),
+		  VX_DROP_hairpin_off);
+}
+
 TEST(Icmp, AnErrorRefreshesNothingAndEndsNothing)
 {
 	Nat nat(one_address());
