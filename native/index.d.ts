@@ -79,8 +79,8 @@ export interface SourceNatPlan {
   icmpInside: boolean;
   icmpOutside: boolean;
   midstream: "create" | "drop";
-  /** Bytes; 0: off. */
-  mssClamp: number;
+  /** Bytes; 0: off; auto: what fits the inside MTU. */
+  mssClamp: number | "auto";
   /** Seconds. */
   timeouts: { tcpEstablished: number; tcpTransitory: number; udp: number; icmp: number; portHold: number };
 }

@@ -102,7 +102,7 @@ nat::Config to_engine(const Napi::Object &plan)
 	out.sessions_per_subscriber = number(plan, "sessionsPerSubscriber");
 	out.new_sessions_per_second = number(plan, "newSessionsPerSecond");
 	out.sessions_max = number(plan, "sessionsPerWorker");
-	out.mss_clamp = number(plan, "mssClamp");
+	out.mss_clamp = plan.Get("mssClamp").IsNumber() ? number(plan, "mssClamp") : nat::kMssThatFits;
 	out.timeouts = to_timeouts(plan.Get("timeouts").As<Napi::Object>());
 	each(plan, "exclude", [&](const Napi::Object &prefix) {
 		out.exclude.push_back({address_be(prefix, "address"), static_cast<uint8_t>(number(prefix, "length"))});

@@ -376,6 +376,22 @@ TEST(Tcp, TheMssOfASynIsLoweredBothWaysAndNeverRaised)
 	}
 }
 
+TEST(Tcp, TheMssThatFitsIsThatOfTheInsideMtuAsItIsByNow)
+{
+	Scene scene = one_address();
+	scene.config.mtu_inside = 1450;
+	scene.config.mss_clamp = kMssThatFits;
+	Nat nat(scene);
+	const auto sent = [&] {
+		return word(nat.inside(tcp(endpoint(kA), endpoint(kR1), kSyn, 0, {}, mss(1460, 0))).packet, 42);
+	};
+	EXPECT_EQ(sent(), 1410);
+	nat.engine().set_mtu(Side::inside, 1300);
+	EXPECT_EQ(sent(), 1260);
+	nat.engine().set_mtu(Side::inside, 68);
+	EXPECT_EQ(sent(), 88);
+}
+
 TEST(Tcp, OptionsThatContradictThemselvesAreLeftAlone)
 {
 	Scene scene = one_address();

@@ -7,7 +7,7 @@ import { readHostCpus, readInterfaceCpus } from "../injector/cpu-facts.js";
 import { placeWorkers, type WorkerPlaces } from "../injector/placement.js";
 import { chooseDatapath, nothingKnown, type Ability, type Choice, type Mode } from "../injector/datapath.js";
 import type { Allowlist, Delta } from "./allowlist/edit.js";
-import { isMappedIpv4, parseAddress } from "./config/formats.js";
+import { parseAddress } from "./config/formats.js";
 import { VxpipeError } from "./errors.js";
 import type { Watched } from "./interface-watch.js";
 import { fromNative, type Native } from "./native.js";
@@ -157,7 +157,7 @@ export class Applier {
     }
   }
 
-  /** Source NAT with what only the host can tell of it: our end of the tunnels, what fits into them, shares. */
+  /** Source NAT with what only the host can tell of it: our end of the tunnels, shares. */
   private sourceNat(
     { inside, outside, sourceNat, ...datapath }: Datapath,
     workers: number,
@@ -169,10 +169,8 @@ export class Applier {
     this.poolWarning = warnOfOutsideAddresses(sourceNat, outside, this.native.interfaceAddresses(outside));
     const vxlan = datapath.encapsulation === "vxlan";
     const ours = vxlan ? (local ?? parseAddress(tunnelAddress(inside, addresses))) : null;
-    const tunnel = ours === null ? null : isMappedIpv4(ours) ? "ipv4" : "ipv6";
-    const insideMtu = this.native.interfaceFacts(inside)?.mtu ?? 0;
     // What translates and does not count down may carry packets in circles for ever.
-    return { local: ours, decrementTtl: true, sourceNat: sourceNatAt(sourceNat, { workers, insideMtu, tunnel }) };
+    return { local: ours, decrementTtl: true, sourceNat: sourceNatAt(sourceNat, workers) };
   }
 
   private ifindexes(inside: string, outside: string): [number, number] {

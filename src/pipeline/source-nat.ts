@@ -7,10 +7,9 @@ import { parseAddressRange, parseEndpoint, parseIpv4, parsePortRange, vniRanges 
 import { VxpipeError } from "./errors.js";
 
 /** But for what only the host can tell. */
-export type SourceNatWanted = Omit<SourceNatPlan, "sessionsPerWorker" | "mssClamp"> & {
+export type SourceNatWanted = Omit<SourceNatPlan, "sessionsPerWorker"> & {
   /** Of all workers together. */
   maxSessions: number;
-  mssClamp: "off" | "auto" | number;
 };
 
 const protocolNumbers = { tcp: 6, udp: 17 } as const;
@@ -55,7 +54,7 @@ export function sourceNatOf(source: SourceNat): SourceNatWanted {
     icmpInside: icmpErrors.inside,
     icmpOutside: icmpErrors.outside,
     midstream: source.tcpMidstream,
-    mssClamp,
+    mssClamp: mssClamp === "off" ? 0 : mssClamp,
     timeouts: { ...timeouts },
   };
 }
@@ -97,32 +96,9 @@ export function sessionsPerWorker(maxSessions: number, workers: number, sessions
   return workers === 1 ? maxSessions : Math.min(maxSessions, share);
 }
 
-const ipv4AndTcp = 40;
-/** Ethernet inside, VXLAN and UDP, and IPv4 or IPv6 outside. */
-const tunnelBytes = { ipv4: 14 + 8 + 8 + 20, ipv6: 14 + 8 + 8 + 40 };
-
-/** Bytes of a TCP segment; 0: left alone. */
-export function mssOf(wanted: SourceNatWanted["mssClamp"], insideMtu: number, tunnel: "ipv4" | "ipv6" | null): number {
-  if (wanted === "off") return 0;
-  if (wanted !== "auto") return wanted;
-  return Math.max(insideMtu - (tunnel === null ? 0 : tunnelBytes[tunnel]) - ipv4AndTcp, 88);
-}
-
-/** What only the host can tell. */
-export interface NatHost {
-  workers: number;
-  insideMtu: number;
-  /** What tunnels lead through; null: plain Ethernet inside. */
-  tunnel: "ipv4" | "ipv6" | null;
-}
-
-export function sourceNatAt(wanted: SourceNatWanted, { workers, insideMtu, tunnel }: NatHost): SourceNatPlan {
-  const { maxSessions, mssClamp, ...rest } = wanted;
-  return {
-    ...rest,
-    mssClamp: mssOf(mssClamp, insideMtu, tunnel),
-    sessionsPerWorker: sessionsPerWorker(maxSessions, workers, rest.sessionsPerSubscriber),
-  };
+/** `workers`: what only the host can tell. */
+export function sourceNatAt({ maxSessions, ...wanted }: SourceNatWanted, workers: number): SourceNatPlan {
+  return { ...wanted, sessionsPerWorker: sessionsPerWorker(maxSessions, workers, wanted.sessionsPerSubscriber) };
 }
 
 /** The address tunnels are sent to and from where none is configured: the first of the interface, IPv4 before IPv6. */

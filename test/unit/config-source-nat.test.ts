@@ -4,7 +4,6 @@ import { test } from "node:test";
 import { checkConfig } from "../../src/pipeline/config/check.js";
 import { plan, planOf, type Plan } from "../../src/pipeline/plan.js";
 import {
-  mssOf,
   refuseInsideAddresses,
   warnOfOutsideAddresses,
   sessionsPerWorker,
@@ -296,14 +295,6 @@ test("workers together have room for more sessions than are wanted, so that unev
   assert.equal(sessionsPerWorker(1_000_000, 1, 2000), 1_000_000);
   assert.equal(sessionsPerWorker(1_000_000, 4, 2000), 314_500);
   assert.equal(sessionsPerWorker(100, 4, 2000), 100);
-});
-
-test("the clamp follows the inside MTU, less the tunnel", () => {
-  assert.deepEqual([mssOf("off", 1500, null), mssOf(1000, 1500, null)], [0, 1000]);
-  assert.deepEqual(
-    [mssOf("auto", 1500, null), mssOf("auto", 1500, "ipv4"), mssOf("auto", 1500, "ipv6")],
-    [1460, 1410, 1390],
-  );
 });
 
 test("tunnels come from the interface's first address, IPv4 before IPv6, and there must be one", () => {

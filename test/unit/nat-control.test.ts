@@ -324,7 +324,7 @@ test("the packet path is made with our end of the tunnels, and counts hops down"
   assert.deepEqual([...(gateway.plan.local ?? [])].slice(12), [192, 0, 2, 1]);
   assert.equal(gateway.plan.decrementTtl, true);
   assert.equal(gateway.plan.datapath, "afxdp");
-  assert.equal(gateway.plan.sourceNat?.mssClamp, 1410);
+  assert.equal(gateway.plan.sourceNat?.mssClamp, "auto");
 });
 
 test("static rules are refused at run time while there is source NAT", async (t) => {

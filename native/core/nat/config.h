@@ -15,6 +15,7 @@ inline constexpr uint32_t kPlainRealm = 1u << 24;  // above every VNI
 inline constexpr uint32_t kPortsPerBlockMin = 64;
 inline constexpr uint32_t kPortsPerBlockMax = 8192;
 inline constexpr uint32_t kWorkersMax = 254;
+inline constexpr uint32_t kMssThatFits = UINT32_MAX;
 
 enum class Mapping : uint8_t { endpoint_independent, address_and_port_dependent };
 enum class Filtering : uint8_t { endpoint_independent, address_dependent, address_and_port_dependent };
@@ -84,7 +85,7 @@ struct Config {
 	uint32_t sessions_max = 1000000;  // this worker's
 	uint32_t mtu_inside = 1500;       // at start, of the inner packet
 	uint32_t mtu_outside = 1500;
-	uint32_t mss_clamp = 0;  // 0: off
+	uint32_t mss_clamp = 0;  // 0: off; kMssThatFits: the inside MTU, whatever it is by then
 	Timeouts timeouts;
 	std::vector<Prefix> exclude;
 	std::vector<Gateway> gateways;

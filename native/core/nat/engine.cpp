@@ -245,7 +245,7 @@ void Engine::follow_tcp(uint32_t number, const Headers &h, bool from_inside)
 	if (tcp_step(session, flags, from_inside))
 		sessions_.shorten(number, was, now_);
 	if ((flags & kTcpSyn) && config_.mss_clamp)
-		clamp_mss(h, config_.mss_clamp);
+		clamp_mss(h, config_.mss_clamp == kMssThatFits ? mss_that_fits(mtu_inside()) : config_.mss_clamp);
 }
 
 // False: too long and not to be fragmented; the verdict says so, and so does an ICMP answer.

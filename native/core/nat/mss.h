@@ -1,9 +1,17 @@
 // Lowers the MSS option of a TCP SYN, for paths that lose "fragmentation needed". Pure; the worker's thread.
 #pragma once
 
+#include <algorithm>
+
 #include "checksums.h"
 
 namespace vx::nat {
+
+inline uint32_t mss_that_fits(uint32_t mtu)
+{
+	constexpr uint32_t kIpv4AndTcp = 40, kMssMin = 88;  // as small as may be configured
+	return std::max(mtu, kIpv4AndTcp + kMssMin) - kIpv4AndTcp;
+}
 
 inline void clamp_mss(const Headers &h, uint32_t mss)
 {

@@ -5,7 +5,6 @@ import { existsSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import type { Replayed, ReplayFiles, ReplayPlan } from "xdp-socket";
 import type { DropReason } from "../../pipeline/abi.gen.js";
 import { AllowlistLoader } from "../../pipeline/allowlist/load.js";
-import { isMappedIpv4 } from "../../pipeline/config/formats.js";
 import { systemReason, VxpipeError } from "../../pipeline/errors.js";
 import { loadPlan } from "../../pipeline/load-config.js";
 import { fromNative, loadNative } from "../../pipeline/native.js";
@@ -62,13 +61,12 @@ function refuseOneFileTwice({ out, returnOut, stats }: ReplayOptions): void {
 
 /** As the datapath takes it, on the host a replay plays (native/replay/replay.h). */
 function replayPlan({ datapath, allowlist, rules }: Plan): ReplayPlan {
-  const { sourceNat, encapsulation, local } = datapath;
-  const tunnel = encapsulation !== "vxlan" ? null : local === null || isMappedIpv4(local) ? "ipv4" : "ipv6";
+  const { sourceNat } = datapath;
   return {
     ...datapath,
     allowlist: allowlist === null ? null : allowlist.compiled,
     rules: compileRules(rules),
-    sourceNat: sourceNat === null ? null : sourceNatAt(sourceNat, { workers: 1, insideMtu: 1500, tunnel }),
+    sourceNat: sourceNat === null ? null : sourceNatAt(sourceNat, 1),
     decrementTtl: datapath.decrementTtl || sourceNat !== null,
   };
 }

@@ -51,7 +51,7 @@ function mapped(value: bigint): Uint8Array {
   return bytesOf((0xffffn << 32n) | value);
 }
 
-export function isMappedIpv4(address: Uint8Array): boolean {
+function isMappedIpv4(address: Uint8Array): boolean {
   return address.subarray(0, 10).every((byte) => byte === 0) && address[10] === 0xff && address[11] === 0xff;
 }
 
