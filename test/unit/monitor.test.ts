@@ -144,6 +144,7 @@ test("tshark reads what --write wrote: packets, lengths, interfaces, and the rea
   daemon.drop("vxlan_flags", packet.subarray(0, 15));
   assert.equal((await monitor.exited).code, 0, monitor.stderr);
   assert.equal(monitor.lines.length, 3);
+  assert.equal(statSync(file).mode & 0o777, 0o600);
   const fields = ["frame.comment", "frame.len", "frame.cap_len", "frame.interface_name", "vxlan.vni", "ip.src"];
   const read = await run("tshark", ["-r", file, "-T", "fields", ...fields.flatMap((name) => ["-e", name])]);
   assert.deepEqual(

@@ -89,13 +89,13 @@ function tallyText({ shown, suppressed, missed }: Tally): string {
   return `${whole(shown)} shown${more}${slow}`;
 }
 
-/** The file of --write; complete after every packet. */
+/** The file of --write; complete after every packet, and its maker's alone: it has what others sent. */
 class Capture {
   /** null: standard output, which says itself when nobody reads any more. */
   private readonly file: number | null;
 
   constructor(private readonly path: string) {
-    this.file = path === "-" ? null : this.trying(() => openSync(path, "w"));
+    this.file = path === "-" ? null : this.trying(() => openSync(path, "w", 0o600));
     this.put(captureHead());
   }
 
