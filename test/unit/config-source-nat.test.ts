@@ -291,6 +291,17 @@ test("with source NAT no attempt is made to redirect in XDP", () => {
   );
 });
 
+test("a pool that serves none of our VNIs is probably not meant, and one that serves some is", () => {
+  const pools =
+    'pools: [{ addresses: ["203.0.113.1"], vnis: [5, "30-40"] }, { addresses: ["203.0.113.2"], vnis: ["15-99"] }]';
+  const ours = "inside: { interface: in0, vxlan: { vnis: [1, '10-20'] } }\noutside: { interface: out0 }\n";
+  const { problems, warnings } = check(pools, "", ours);
+  assert.deepEqual(problems, []);
+  assert.deepEqual(lines(warnings), [
+    "3:62: nat.source.pools[0].vnis: none of them is in inside.vxlan.vnis; nobody has this pool",
+  ]);
+});
+
 test("workers together have room for more sessions than are wanted, so that uneven hashing refuses nobody", () => {
   assert.equal(sessionsPerWorker(1_000_000, 1, 2000), 1_000_000);
   assert.equal(sessionsPerWorker(1_000_000, 4, 2000), 314_500);

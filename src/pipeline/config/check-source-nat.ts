@@ -45,7 +45,7 @@ export function checkSourceNat(view: View): Found {
   const realm = realmsOf(view);
   checkPorts(view, say, warn);
   const ranges = poolRanges(view);
-  checkAddresses(view, ranges, realm, say);
+  checkAddresses(view, ranges, realm, say, warn);
   checkInside(view, ranges, say);
   checkForwards(view, ranges, realm, say);
   checkGateways(view, realm, say);
@@ -120,7 +120,7 @@ function poolRanges(view: View): PoolRange[] {
   );
 }
 
-function checkAddresses(view: View, ranges: readonly PoolRange[], realms: Realms, say: Say): void {
+function checkAddresses(view: View, ranges: readonly PoolRange[], realms: Realms, say: Say, warn: Say): void {
   let count = 0;
   for (const { pointer, pool, first, last } of ranges) {
     count += last - first + 1;
@@ -130,16 +130,18 @@ function checkAddresses(view: View, ranges: readonly PoolRange[], realms: Realms
     say(pointer, `: ${address} is private (${taken.text}); allowPrivate: true in the pool allows it`);
   }
   if (count > poolAddressesMax) say(`${root}/pools`, ` have ${count} addresses, more than ${poolAddressesMax}`);
-  const served = items(view, `${root}/pools`).map((pointer) => servedBy(view, pointer, realms, say));
+  const served = items(view, `${root}/pools`).map((pointer) => servedBy(view, pointer, realms, say, warn));
   checkOverlaps(view, ranges, served, say);
 }
 
 /** The VNIs of a pool; null: any. */
-function servedBy(view: View, pointer: string, realms: Realms, say: Say): Uint32Array | null {
+function servedBy(view: View, pointer: string, { vxlan, ours }: Realms, say: Say, warn: Say): Uint32Array | null {
   const vnis = view.get(`${pointer}/vnis`);
   if (!Array.isArray(vnis)) return null;
-  if (!realms.vxlan) say(`${pointer}/vnis`, ": there are no VNIs inside: inside.vxlan is absent");
-  return vniRanges(vnis as (number | string)[]);
+  if (!vxlan) say(`${pointer}/vnis`, ": there are no VNIs inside: inside.vxlan is absent");
+  const served = vniRanges(vnis as (number | string)[]);
+  if (!share(served, ours)) warn(`${pointer}/vnis`, ": none of them is in inside.vxlan.vnis; nobody has this pool");
+  return served;
 }
 
 /** Sorted by their first address, each is held against those before it that reach it. */
