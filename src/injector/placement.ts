@@ -16,6 +16,8 @@ export interface WorkersWanted {
   cpus: readonly number[] | "auto";
   /** The workers send everything; else one has little to do, and a second one nothing. */
   sendAll: boolean;
+  /** They spin at a real-time priority: each leaves its CPU to nobody. */
+  keepCpus?: boolean;
 }
 
 export interface WorkerPlaces {
@@ -31,7 +33,7 @@ export function placeWorkers(facts: CpuFacts, wanted: WorkersWanted): WorkerPlac
   const cpus = wanted.cpus === "auto" ? ranked(facts) : usable(wanted.cpus, facts.allowed);
   const count = wanted.count === "auto" ? autoCount(facts, wanted, cpus.length) : wanted.count;
   const places = Array.from({ length: count }, (_, worker) => cpus[worker % cpus.length] ?? 0);
-  return { cpus: places, node: nodeOf(facts, places), warning: warningOf(facts, places) };
+  return { cpus: places, node: nodeOf(facts, places), warning: warningOf(facts, places, wanted.keepCpus ?? false) };
 }
 
 function usable(cpus: readonly number[], allowed: readonly number[]): readonly number[] {
@@ -77,8 +79,11 @@ function nodeOf({ nodes }: CpuFacts, [first]: readonly number[]): number | null 
   return first === undefined || new Set(nodes.values()).size < 2 ? null : (nodes.get(first) ?? null);
 }
 
-function warningOf(facts: CpuFacts, places: readonly number[]): string | null {
+function warningOf(facts: CpuFacts, places: readonly number[], keepCpus: boolean): string | null {
   const list = (cpus: readonly number[]): string => [...new Set(cpus)].sort((a, b) => a - b).join(", ");
+  if (keepCpus && facts.allowed.every((cpu) => places.includes(cpu))) {
+    return `workers spin at a real-time priority on CPU ${list(places)}, which are all: packets are received, and commands answered, in what the kernel takes from them`;
+  }
   const shared = places.filter((cpu, index) => places.indexOf(cpu) !== index);
   if (shared.length > 0) return `more than one worker on CPU ${list(shared)}: they take turns there`;
   const serving = servingOf(facts);

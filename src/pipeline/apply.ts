@@ -141,7 +141,9 @@ export class Applier {
     const sendAll = mode !== "xdp";
     // Where XDP sends there is one, for exceptions.
     const count = sendAll ? workers.count : 1;
-    return placeWorkers({ ...readHostCpus(), interfaces, insideQueues }, { count, cpus: workers.cpus, sendAll });
+    const { cpus, busy, priority } = workers;
+    const wanted = { count, cpus, sendAll, keepCpus: busy && priority > 0 };
+    return placeWorkers({ ...readHostCpus(), interfaces, insideQueues }, wanted);
   }
 
   private setAllowlist(allowlist: Allowlist | null): Promise<void> {

@@ -140,9 +140,25 @@ export function liveRow(live: Live, time: Date): string {
   ].join("  ");
 }
 
-/** Lines for a terminal that is drawn anew each second. */
-export function liveScreen(live: Live, time: Date): string[] {
-  const { inside, outside, datapath } = live;
+/** Lines for a terminal that is drawn anew each second. Of more threads than fit into `most` lines the last are left out, so
+ * that the drops are seen. */
+export function liveScreen(live: Live, time: Date, most = Infinity): string[] {
+  const { datapath } = live;
+  const head = [
+    `vxpipe  ${time.toISOString().slice(11, 19)}  datapath ${datapath.mode}, attached ${datapath.attach}, up ${live.uptimeSeconds.toFixed(0)} s`,
+    "",
+    ...packetLines(live),
+    "",
+  ];
+  const threads = threadLines(live);
+  const drops = ["", ...dropLines(live)];
+  const room = Math.max(most - head.length - drops.length, 2);
+  const hidden = threads.length - room + 1;
+  const shown = hidden > 1 ? [...threads.slice(0, room - 1), `and ${hidden} more threads`] : threads;
+  return [...head, ...shown, ...drops];
+}
+
+function packetLines({ inside, outside }: Live): string[] {
   const rows: (readonly [string, (rates: DirectionRates) => number | string])[] = [
     ["received pps", (rates) => rates.receivedPps],
     ["received Mbps", (rates) => megabits(rates.receivedBps)],
@@ -153,40 +169,40 @@ export function liveScreen(live: Live, time: Date): string[] {
     ["dropped pps", (rates) => Object.values(rates.droppedPps).reduce((total, pps) => total + pps, 0)],
     ["pending", (rates) => rates.pending],
   ];
+  return table(
+    ["packets", "inside", "outside"].map((name, column) => (column === 0 ? name : name.padStart(columnWidth))),
+    rows.map(([name, of]) => [name, cell(of(inside)), cell(of(outside))]),
+  ).split("\n");
+}
+
+function threadLines({ workers }: Live): string[] {
+  return table(
+    ["thread", "cpu", "in pps", "out pps", "out Mbps", "drop pps", "batch", "ring", "inj", "busy"].map(
+      (name, column) => (column < 2 ? name : name.padStart(5)),
+    ),
+    workers.map((worker) => [
+      nameOf(worker),
+      worker.cpu,
+      short(worker.receivedPps),
+      short(worker.forwardedPps),
+      megabits(worker.forwardedBps).padStart(8),
+      short(worker.droppedPps),
+      (worker.batch === null ? "-" : worker.batch.toFixed(0)).padStart(5),
+      percent(worker.ringFill),
+      percent(worker.injected),
+      percent(worker.busy),
+    ]),
+  ).split("\n");
+}
+
+function dropLines(live: Live): string[] {
+  const { inside, outside } = live;
   const drops = Object.keys(allDrops(live));
-  return [
-    `vxpipe  ${time.toISOString().slice(11, 19)}  datapath ${datapath.mode}, attached ${datapath.attach}, up ${live.uptimeSeconds.toFixed(0)} s`,
-    "",
-    table(
-      ["packets", "inside", "outside"].map((name, column) => (column === 0 ? name : name.padStart(columnWidth))),
-      rows.map(([name, of]) => [name, cell(of(inside)), cell(of(outside))]),
-    ),
-    "",
-    table(
-      ["thread", "cpu", "in pps", "out pps", "out Mbps", "drop pps", "batch", "ring", "inj", "busy"].map(
-        (name, column) => (column < 2 ? name : name.padStart(5)),
-      ),
-      live.workers.map((worker) => [
-        nameOf(worker),
-        worker.cpu,
-        short(worker.receivedPps),
-        short(worker.forwardedPps),
-        megabits(worker.forwardedBps).padStart(8),
-        short(worker.droppedPps),
-        (worker.batch === null ? "-" : worker.batch.toFixed(0)).padStart(5),
-        percent(worker.ringFill),
-        percent(worker.injected),
-        percent(worker.busy),
-      ]),
-    ),
-    "",
-    drops.length === 0
-      ? "no drops in this second"
-      : table(
-          ["dropped because", "inside pps", "outside pps"],
-          drops.map((reason) => [reason, inside.droppedPps[reason] ?? 0, outside.droppedPps[reason] ?? 0]),
-        ),
-  ].flatMap((block) => block.split("\n"));
+  if (drops.length === 0) return ["no drops in this second"];
+  return table(
+    ["dropped because", "inside pps", "outside pps"],
+    drops.map((reason) => [reason, inside.droppedPps[reason] ?? 0, outside.droppedPps[reason] ?? 0]),
+  ).split("\n");
 }
 
 /** Wide enough for ten million a second, so that columns stay where they are. */

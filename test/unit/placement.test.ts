@@ -52,6 +52,13 @@ test("on two CPUs the worker takes the one without the interrupts", () => {
   assert.deepEqual(placeWorkers(host({ cpus: 2 }), auto).cpus, [1]);
 });
 
+test("workers that spin at a real-time priority on every CPU there is are worth a warning, on all but one are not", () => {
+  const wanted = { ...auto, count: 2, keepCpus: true };
+  assert.match(placeWorkers(host({ cpus: 2 }), wanted).warning ?? "", /real-time priority on CPU 0, 1, which are all/);
+  assert.equal(placeWorkers(host({ cpus: 3 }), wanted).warning, null);
+  assert.equal(placeWorkers(host({ cpus: 2 }), { ...wanted, keepCpus: false }).warning, null);
+});
+
 test("the interrupts of the outside interface count as those of the inside one", () => {
   assert.deepEqual(placeWorkers(host({ cpus: 2, outside: nic([1]) }), auto).cpus, [0]);
 });

@@ -184,6 +184,28 @@ test("a terminal is drawn over in place, never beyond its last row or column", (
   assert.ok(lines.every((line) => line.length < 40));
 });
 
+test("of more threads than fit the last are left out, and the drops are seen", () => {
+  const one = live();
+  const workers = Array.from({ length: 16 }, (_, id) => one.workers.slice(0, 1).map((worker) => ({ ...worker, id })));
+  const many: Live = { ...one, workers: workers.flat() };
+  const whole = liveScreen(many, noon);
+  const screen = liveScreen(many, noon, 23);
+  assert.equal(screen.length, 23);
+  assert.deepEqual(screen.slice(-2), whole.slice(-2));
+  assert.match(screen.join("\n"), /^worker 4 .*\nand 11 more threads\n\ndropped because/m);
+  assert.deepEqual(liveScreen(many, noon, whole.length), whole);
+});
+
+test("a terminal that does not know its size gets what others get", () => {
+  const drawn = (size: { columns: number; rows: number } | object): string => {
+    let text = "";
+    drawer({ isTTY: true, ...size, write: (piece: string) => (text += piece) }, { json: false })(live(), noon);
+    return text;
+  };
+  assert.equal(drawn({ columns: 0, rows: 0 }), drawn({}));
+  assert.equal(drawn({}), drawn({ columns: 80, rows: 24 }));
+});
+
 test("elsewhere there are lines without control characters, or one JSON object each", () => {
   let text = "";
   const output = { columns: 20, write: (piece: string) => (text += piece) };

@@ -61,8 +61,10 @@ export function drawer(output: Output & { rows?: number }, { json }: Format): (l
   if (output.isTTY !== true) return (live, time) => void output.write(`${liveRow(live, time)}\n`);
   let drawn = false;
   return (live, time) => {
-    const lines = liveScreen(live, time).slice(0, (output.rows ?? 24) - 1);
-    const text = lines.map((line) => `${line.slice(0, (output.columns ?? 80) - 1)}\x1b[K\n`).join("");
+    // A terminal that does not know its size says 0.
+    const [rows, columns] = [output.rows || 24, output.columns || 80];
+    const lines = liveScreen(live, time, rows - 1).slice(0, rows - 1);
+    const text = lines.map((line) => `${line.slice(0, columns - 1)}\x1b[K\n`).join("");
     // Home and over the old lines, so that nothing flickers; what is left below them goes.
     output.write(`${drawn ? "" : "\x1b[2J"}\x1b[H${text}\x1b[J`);
     drawn = true;
