@@ -10,7 +10,7 @@ import { systemReason, VxpipeError } from "./errors.js";
 import { configBytesMax, readConfig } from "./load-config.js";
 import { readBounded } from "./read-file.js";
 import { addRule } from "./rules.js";
-import { prepareFile, type Pending } from "./write-file.js";
+import { prepareFile, versionOf, type Pending } from "./write-file.js";
 
 export class Saver {
   constructor(
@@ -22,10 +22,11 @@ export class Saver {
   /** Edits the allowlist file. */
   async list(edit: ListEdit): Promise<Pending> {
     const path = await this.listFile();
+    const version = await attempt(path, () => versionOf(path));
     const old = await attempt(path, () => readBounded(path, allowlistBytesMax));
     if (old.length > allowlistBytesMax) throw tooLarge(path);
     const changed = await attempt(path, () => this.loader.rewrite(old, edit));
-    return changed === null ? unchanged(path) : attempt(path, () => prepareFile(path, changed));
+    return changed === null ? unchanged(path) : attempt(path, () => prepareFile(path, changed, version));
   }
 
   /** Replaces the allowlist file by a text that has been imported; without its wrong entries, if it has any. */
@@ -38,6 +39,7 @@ export class Saver {
 
   async rules(edit: RuleEdit): Promise<Pending> {
     const { file } = this;
+    const version = await attempt(file, () => versionOf(file));
     const config = await this.config();
     const wanted = editedRules(config.nat.destination, edit);
     if (wanted === config.nat.destination) return unchanged(file);
@@ -54,7 +56,7 @@ export class Saver {
         `${file}: nat.destination is written in a way that --save cannot change; nothing was changed`,
       );
     }
-    return attempt(file, () => prepareFile(file, text));
+    return attempt(file, () => prepareFile(file, text, version));
   }
 
   private async config(): Promise<Config> {

@@ -12,8 +12,19 @@ export interface Pending {
   abandon(): Promise<void>;
 }
 
-/** The new content is on the disk, beside the file, with its mode and owner. */
-export async function prepareFile(path: string, content: Uint8Array | string): Promise<Pending> {
+/** A file as it is now: another one, or other content, is told apart from it. */
+export async function versionOf(path: string): Promise<string> {
+  const { ino, size, mtimeNs } = await stat(path, { bigint: true });
+  return `${ino} ${size} ${mtimeNs}`;
+}
+
+/** The new content is on the disk, beside the file, with its mode and owner. `version`: of which the new content was made;
+ * whoever changes the file meanwhile does not lose that. */
+export async function prepareFile(
+  path: string,
+  content: Uint8Array | string,
+  version: string | null = null,
+): Promise<Pending> {
   const target = await realpath(path);
   const temporary = `${target}.new-${randomBytes(6).toString("hex")}`;
   const abandon = (): Promise<void> => unlink(temporary).catch(() => undefined);
@@ -36,6 +47,7 @@ export async function prepareFile(path: string, content: Uint8Array | string): P
   }
   const commit = async (): Promise<void> => {
     try {
+      if (version !== null && (await versionOf(target)) !== version) throw new Error("it was changed meanwhile");
       await rename(temporary, target);
     } catch (error) {
       await abandon();

@@ -221,6 +221,28 @@ test("what is abandoned, or cannot be written, leaves the file and nothing besid
   await assert.rejects(saver(t, file(contrary)).rules({ add: rule }), { code: "RULE_EXISTS" });
 });
 
+test("what somebody else wrote into the file meanwhile is not lost: the edit is not saved", async (t) => {
+  const addresses = file("192.0.2.1\n", "shared.txt");
+  const base = "inside: { interface: a }\noutside: { interface: b }\nallowlist: { file: shared.txt }\n";
+  const path = file(base);
+  const rule = { protocol: "udp", port: 53, to: "192.0.2.1:53" } as const;
+  const edits = [
+    await saver(t, path).list({ add: ["192.0.2.2"], remove: [] }),
+    await saver(t, path).rules({ add: rule }),
+  ];
+  writeFileSync(addresses, "192.0.2.1\n192.0.2.3\n");
+  writeFileSync(path, `${base}# mine\n`);
+  for (const edit of edits) await assert.rejects(edit.commit(), /it was changed meanwhile/);
+  assert.deepEqual(
+    [readFileSync(addresses, "utf8"), readFileSync(path, "utf8")],
+    ["192.0.2.1\n192.0.2.3\n", `${base}# mine\n`],
+  );
+  assert.deepEqual(
+    readdirSync(directory).filter((name) => name.includes(".new-")),
+    [],
+  );
+});
+
 test("only a regular file is replaced: neither a device nor a pipe is waited for, or renamed over", async (t) => {
   await assert.rejects(prepareFile("/dev/null", "x"), /not a regular file/);
   assert.ok(statSync("/dev/null").isCharacterDevice());
