@@ -8,6 +8,7 @@ import { compileAllowlist, type Compiled } from "../../src/pipeline/allowlist/co
 import { formatAddress, parseEntry } from "../../src/pipeline/allowlist/entry.js";
 import { AllowlistLoader } from "../../src/pipeline/allowlist/load.js";
 import { byOrganization } from "../../src/pipeline/allowlist/owners.js";
+import { Problems } from "../../src/pipeline/allowlist/problems.js";
 import { shapes, texts } from "../../src/pipeline/allowlist/table.js";
 
 const root = new URL("../../../", import.meta.url).pathname;
@@ -105,6 +106,25 @@ test("a column counts characters, not bytes", () => {
     '1:20: "é" is not an IP address or prefix',
     '1:25: "é" is not an IP address or prefix',
   ]);
+});
+
+test("however many wrong entries are in one line, its end is looked for once", () => {
+  let looks = 0;
+  class Watched extends Uint8Array<ArrayBuffer> {
+    override indexOf(value: number, from?: number): number {
+      looks++;
+      return super.indexOf(value, from);
+    }
+  }
+  const problems = new Problems();
+  const offsets = Array.from({ length: 1000 }, (_, index) => index);
+  for (const offset of offsets) problems.note(offset, "wrong");
+  const placed = problems.placed(new Watched(2000).fill(0x78), "list");
+  assert.deepEqual(
+    placed.map(({ line, column }) => [line, column]),
+    offsets.map((offset) => [1, offset + 1]),
+  );
+  assert.equal(looks, 1);
 });
 
 test("a list that stands in its file twice is reported, for only one of them could count", () => {

@@ -19,13 +19,13 @@ export class Problems {
   placed(bytes: Uint8Array, file: string): Problem[] {
     const problems: Problem[] = [];
     let line = 1;
-    let lineStart = bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf ? 3 : 0;
     let column = 1;
-    let counted = lineStart;
+    let counted = bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf ? 3 : 0;
+    let lineEnd = endOfLine(bytes, counted);
     for (const { offset, message } of this.noted.sort((a, b) => a.offset - b.offset)) {
-      for (let end = bytes.indexOf(0x0a, counted); end >= 0 && end < offset; end = bytes.indexOf(0x0a, lineStart)) {
+      for (; lineEnd < offset; lineEnd = endOfLine(bytes, counted)) {
         line++;
-        lineStart = counted = end + 1;
+        counted = lineEnd + 1;
         column = 1;
       }
       const text = Buffer.from(bytes.buffer, bytes.byteOffset + counted, Math.max(offset - counted, 0));
@@ -38,4 +38,9 @@ export class Problems {
     if (rest > 0 && last !== undefined) problems.push({ ...last, message: `and ${rest} more are wrong` });
     return problems;
   }
+}
+
+function endOfLine(bytes: Uint8Array, from: number): number {
+  const end = bytes.indexOf(0x0a, from);
+  return end < 0 ? bytes.length : end;
 }
