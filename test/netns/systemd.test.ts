@@ -87,6 +87,30 @@ describe("vxpipe.service", ROOT_ONLY, () => {
     await forwards(100);
   });
 
+  test("is tried until its interface is there, however late, but not with a wrong configuration", async () => {
+    await manager.systemctl("stop", "vxpipe");
+    await bed.ip("gateway", "link set in0 down", "link set in0 name in9");
+    await manager.systemctl("--no-block", "start", "vxpipe");
+    // Five in ten seconds are systemd's own limit.
+    const tried = async (): Promise<true | null> =>
+      Number((await manager.show("NRestarts"))["NRestarts"]) >= 6 ? true : null;
+    await until("the seventh start", tried, 60_000);
+    await bed.ip("gateway", "link set in9 name in0", "link set in0 up");
+    const active = async (): Promise<true | null> =>
+      (await manager.show("ActiveState"))["ActiveState"] === "active" ? true : null;
+    await until("the service to be active", active, 20_000);
+    await manager.systemctl("stop", "vxpipe");
+    await manager.exec("sh", "-c", "echo 'wrong: 1' >>/etc/vxpipe/vxpipe.yaml");
+    await assert.rejects(manager.systemctl("start", "vxpipe"));
+    const { ActiveState, ExecMainStatus, NRestarts } = await manager.show("ActiveState", "ExecMainStatus", "NRestarts");
+    assert.deepEqual(
+      { ActiveState, ExecMainStatus, NRestarts },
+      { ActiveState: "failed", ExecMainStatus: "2", NRestarts: "0" },
+    );
+    await manager.exec("sed", "-i", "/wrong/d", "/etc/vxpipe/vxpipe.yaml");
+    await manager.systemctl("start", "vxpipe");
+  });
+
   test("stops without a trace", async () => {
     await manager.systemctl("stop", "vxpipe");
     const { ActiveState, Result, ExecMainStatus } = await manager.show("ActiveState", "Result", "ExecMainStatus");
