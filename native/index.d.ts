@@ -14,6 +14,9 @@ export interface DatapathPlan {
   /** By which XDP. Generic loses redirected packets unseen, so it is for datapaths in which workers send. */
   insideAttach: "native" | "generic";
   outsideAttach: "native" | "generic";
+  /** What leaves the outside interface by injection instead of AF_XDP TX: nothing, packets of which many wait, or all that
+   * can (not frames above 3,072 bytes, fragments made here, and frames of our own). */
+  injection: "never" | "many" | "always";
   encapsulation: "vxlan" | "ethernet";
   vxlanPort: number;
   /** Address tunnels must be sent to, 16 bytes (IPv4 mapped into ::ffff:0:0/96); null: any. */
@@ -97,14 +100,19 @@ export interface CompiledAllowlist {
   prefix6: Uint8Array;
 }
 
-/** Whether the outside interface takes redirected frames. */
+/** By which ways frames leave the outside interface. */
 export interface Trial {
+  redirect: TriedWay;
+  afxdpTx: TriedWay;
+  /** That left for the trial; they are counted as originated. */
+  frames: number;
+}
+
+export interface TriedWay {
   /** Also where nothing could be tried. */
   able: boolean;
   /** What was seen, as part of a sentence. */
   found: string;
-  /** That left for the trial; they are counted as originated. */
-  frames: number;
 }
 
 export interface Attached {
@@ -160,7 +168,7 @@ export class Gateway {
   setRules(rules: Uint8Array): Promise<void>;
   /** Changes what the plan's `vnis` and `peers` were, where they were not null. When it fails, some may have changed. */
   setFilters(vnis: Uint32Array | null, peers: Uint8Array | null): Promise<void>;
-  /** Attaches the outside program and tries whether redirected frames leave (native/io/trial.h), within a second. Before
+  /** Attaches the outside program and tries by which ways frames leave (native/io/trial.h), within two seconds. Before
    * `attach`. Codes: as `attach`. */
   tryOutside(): Promise<Trial>;
   /** Starts the workers, waits until routes and neighbours are known, attaches the programs. Codes: NO_NATIVE_XDP, XDP_BUSY,

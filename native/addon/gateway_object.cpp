@@ -27,6 +27,8 @@ DatapathPlan to_gateway_plan(const Napi::Object &plan)
 	out.hand_over = datapath == "afxdp"	? VX_HAND_OVER_SOCKETS
 			: datapath == "ringbuf" ? VX_HAND_OVER_RINGS
 						: VX_HAND_OVER_EXCEPTIONS;
+	const auto injection = text("injection");
+	out.injection = injection == "never" ? Injection::never : injection == "always" ? Injection::always : Injection::many;
 	out.inside_generic = text("insideAttach") == "generic";
 	out.outside_generic = text("outsideAttach") == "generic";
 	return out;
@@ -72,6 +74,15 @@ std::string to_text(const uint8_t mac[6])
 
 	snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
 	return text;
+}
+
+Napi::Object to_js(Napi::Env env, const Way &way)
+{
+	auto out = Napi::Object::New(env);
+
+	out["able"] = way.able;
+	out["found"] = way.found;
+	return out;
 }
 
 }  // namespace
@@ -199,8 +210,8 @@ Napi::Value GatewayObject::try_outside(const Napi::CallbackInfo &info)
 			return trial.error();
 		return Answer([trial = *trial](Napi::Env env) -> Napi::Value {
 			auto out = Napi::Object::New(env);
-			out["able"] = trial.able;
-			out["found"] = trial.found;
+			out["redirect"] = to_js(env, trial.redirect);
+			out["afxdpTx"] = to_js(env, trial.afxdp_tx);
 			out["frames"] = trial.frames;
 			return out;
 		});

@@ -166,7 +166,7 @@ void Datapath::size_maps(const DatapathPlan &plan, uint32_t cpus)
 	bpf_map__set_max_entries(skeleton_->maps.worker_sockets,
 				 std::max((plan.inside_queues + plan.outside_sockets) * plan.workers, 1u));
 	bpf_map__set_max_entries(skeleton_->maps.percpu_ringbufs, (plan.inside_lanes + plan.outside_lanes) * plan.workers);
-	injection_lanes_ = plan.hand_over == VX_HAND_OVER_EXCEPTIONS ? 1 : cpus;
+	injection_lanes_ = plan.injects() ? cpus : 1;
 	bpf_map__set_max_entries(skeleton_->maps.injections, injection_lanes_);
 	bpf_map__set_max_entries(skeleton_->maps.vni_set, plan.vni_ranges ? (1u << 24) / 64 : 1);
 	if (!plan.source_nat)

@@ -17,6 +17,7 @@
 
 #include "../../bpf/abi/abi.h"
 #include "fd.h"
+#include "injector.h"
 #include "result.h"
 #include "source_nat.h"
 
@@ -29,6 +30,7 @@ struct DatapathPlan {
 	int outside_ifindex = 0;
 	std::string pin_directory;
 	vx_hand_over hand_over = VX_HAND_OVER_EXCEPTIONS;
+	Injection injection = Injection::many;  // out of the outside interface
 	bool inside_generic = false, outside_generic = false;  // not with native XDP
 	uint32_t umem_chunks = 1;
 	uint32_t workers = 1;
@@ -47,6 +49,9 @@ struct DatapathPlan {
 	std::optional<SourceNat> source_nat;
 	uint32_t outside_sockets = 0;  // outside queues that get sockets: with source NAT
 	uint32_t inside_lanes = 1, outside_lanes = 1;  // receive queues with rings of their own
+
+	// Whether workers inject at all: where XDP sends, only what AF_XDP TX would lose.
+	bool injects() const { return hand_over != VX_HAND_OVER_EXCEPTIONS || injection == Injection::always; }
 };
 
 // Keys as the kernel wants them (native/index.d.ts: CompiledAllowlist).

@@ -17,16 +17,21 @@ namespace vx {
 
 constexpr uint32_t kInjectBytesMax = 3072;
 
+// What leaves this way: nothing, packets of which many wait, or all it can carry, since AF_XDP TX loses them.
+enum class Injection { never, many, always };
+
 class Injector {
 public:
-	// `program_fd` -1: there is none, and ready() is false. `lane` is that of the CPU the worker is pinned to; `slot`
-	// is the worker's.
-	Injector(int program_fd, vx_injection *lane, int cpu, uint32_t worker, vx_slot *slot)
-		: program_fd_(program_fd), lane_(lane), cpu_(cpu), worker_(worker), slot_(slot)
+	// `program_fd` -1: there is none, and ready() is false, as with Injection::never. `lane` is that of the CPU the worker
+	// is pinned to; `slot` is the worker's.
+	Injector(Injection injection, int program_fd, vx_injection *lane, int cpu, uint32_t worker, vx_slot *slot)
+		: always_(injection == Injection::always),
+		  program_fd_(injection == Injection::never ? -1 : program_fd), lane_(lane), cpu_(cpu), worker_(worker), slot_(slot)
 	{
 	}
 
 	bool ready() const { return program_fd_ >= 0; }
+	bool takes_all() const { return always_ && ready(); }
 	// Takes the CPU's lane for one call, for frames that leave by interface `to` and were received on interface `ledger`.
 	// False: another worker, stopped within its own call, has it, or somebody has moved this thread.
 	bool begin(vx_direction to, vx_direction ledger);
@@ -42,6 +47,7 @@ public:
 	void give_up() { program_fd_ = -1; }
 
 private:
+	bool always_;
 	int program_fd_;
 	vx_injection *lane_;
 	int cpu_;

@@ -18,6 +18,7 @@
 #include <csignal>
 #include <cstddef>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -25,7 +26,9 @@
 #include "interface.h"
 #include "libbpf_error.h"
 #include "netlink.h"
+#include "umem.h"
 #include "xdp_features.h"
+#include "xsk.h"
 
 #include "../../bpf/abi/trial.h"
 #include "trial.skel.h" // needs the struct of abi/trial.h
@@ -35,6 +38,7 @@ namespace {
 
 constexpr int kAnswerMs = 250;
 constexpr int kTries = 2;
+constexpr int kKicks = 16;
 constexpr uint16_t kLoopbackTest = 0x9000;
 
 struct [[gnu::packed]] ArpFrame {
@@ -127,11 +131,16 @@ ArpFrame frame_for(const Outside &outside)
 	return frame;
 }
 
-// The trial's programs, loaded and watching.
-class Programs {
+std::chrono::steady_clock::time_point patience_ends()
+{
+	return std::chrono::steady_clock::now() + std::chrono::milliseconds(kAnswerMs);
+}
+
+// Redirects: the trial's programs, loaded and watching.
+class Redirector {
 public:
-	static Result<std::unique_ptr<Programs>> load(int ifindex);
-	~Programs() { trial__destroy(skeleton_); }
+	static Result<std::unique_ptr<Redirector>> load(int ifindex);
+	~Redirector() { trial__destroy(skeleton_); }
 	// Redirects the frame. 0: the driver took it; else the errno, ENODATA: the kernel did not tell.
 	int send(const ArpFrame &frame);
 
@@ -139,9 +148,9 @@ private:
 	struct trial *skeleton_ = nullptr;
 };
 
-Result<std::unique_ptr<Programs>> Programs::load(int ifindex)
+Result<std::unique_ptr<Redirector>> Redirector::load(int ifindex)
 {
-	std::unique_ptr<Programs> self(new Programs);
+	std::unique_ptr<Redirector> self(new Redirector);
 	const uint32_t key = 0, index = static_cast<uint32_t>(ifindex);
 	bpf_prog_info info{};
 	uint32_t length = sizeof info;
@@ -163,7 +172,7 @@ Result<std::unique_ptr<Programs>> Programs::load(int ifindex)
 	return self;
 }
 
-int Programs::send(const ArpFrame &frame)
+int Redirector::send(const ArpFrame &frame)
 {
 	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = &frame, .data_size_in = sizeof frame, .repeat = 1,
 		    .flags = BPF_F_TEST_XDP_LIVE_FRAMES);
@@ -181,6 +190,71 @@ int Programs::send(const ArpFrame &frame)
 	return state.err ? -state.err : failed ? -failed : ENODATA;
 }
 
+// Sends by AF_XDP as the workers do: from their memory, by a queue of theirs, in their mode.
+class AfxdpSender {
+public:
+	static Result<std::unique_ptr<AfxdpSender>> open(int ifindex, int umem_fd, uint32_t queue);
+	// 0: the driver took it; else the errno.
+	int send(const ArpFrame &frame);
+	// Whether the driver gives back in time what it took.
+	bool completes();
+
+private:
+	AfxdpSender(std::unique_ptr<Umem> umem, int ifindex, uint32_t queue)
+		: umem_(std::move(umem)), frames_(*umem_, UINT32_MAX), rings_(static_cast<uint32_t>(ifindex), queue),
+		  queue_(rings_, 1)
+	{
+	}
+	const std::unique_ptr<Umem> umem_;
+	Frames frames_;
+	QueueRings rings_;
+	TxQueue queue_;
+	XskTransmitter transmitter_;
+};
+
+Result<std::unique_ptr<AfxdpSender>> AfxdpSender::open(int ifindex, int umem_fd, uint32_t queue)
+{
+	auto umem = Umem::map(umem_fd);
+	if (!umem)
+		return umem.error();
+	std::unique_ptr<AfxdpSender> self(new AfxdpSender(std::move(*umem), ifindex, queue));
+	auto transmitter = XskTransmitter::open(*self->umem_, self->queue_, -1);
+	if (!transmitter)
+		return transmitter.error();
+	self->transmitter_ = std::move(*transmitter);
+	return self;
+}
+
+int AfxdpSender::send(const ArpFrame &frame)
+{
+	if (!frames_.has())
+		return ENOBUFS;
+	const uint64_t address = frames_.take();
+	std::optional<TxFate> told;
+	const auto tell = [&](TxFate fate, uint32_t, uint32_t) { told = fate; };
+	int err = 0;
+
+	memcpy(frames_.at(address), &frame, sizeof frame);
+	transmitter_.queue({address, sizeof frame, Ledger::originated}, 0);
+	for (int i = 0; i < kKicks && !told && err != ENETDOWN && err != ENXIO; i++)
+		err = transmitter_.kick(tell);
+	if (!told)
+		transmitter_.take_back(frames_, tell);
+	return told == TxFate::sent ? 0 : err ? err : EBUSY;
+}
+
+bool AfxdpSender::completes()
+{
+	const auto until = patience_ends();
+
+	for (transmitter_.reap(frames_); queue_.in_kernel(); transmitter_.reap(frames_)) {
+		if (std::chrono::steady_clock::now() >= until)
+			return false;
+		poll(nullptr, 0, 1);  // completions wake nobody
+	}
+	return true;
+}
+
 // Hears ARP on the interface, and sends the ordinary way.
 class Ordinary {
 public:
@@ -194,12 +268,20 @@ public:
 		if (fd_ && bind(fd_.get(), reinterpret_cast<sockaddr *>(&address), sizeof address))
 			fd_.reset();
 	}
+	bool there() const { return static_cast<bool>(fd_); }
 	bool send(const ArpFrame &frame) { return ::send(fd_.get(), &frame, sizeof frame, 0) == sizeof frame; }
+	// What has come so far answers nothing that is sent from now on.
+	void forget()
+	{
+		ArpFrame frame;
+		while (fd_ && recv(fd_.get(), &frame, sizeof frame, MSG_DONTWAIT) >= 0) {
+		}
+	}
 	// Whether that address answers in time.
 	bool hears(uint32_t address_be)
 	{
 		using std::chrono::milliseconds, std::chrono::steady_clock;
-		const auto until = steady_clock::now() + milliseconds(kAnswerMs);
+		const auto until = patience_ends();
 
 		for (auto now = steady_clock::now(); fd_ && now < until; now = steady_clock::now()) {
 			const auto left = std::chrono::ceil<milliseconds>(until - now);
@@ -218,64 +300,111 @@ private:
 	Fd fd_;
 };
 
-// After the driver took a frame: whether that has arrived.
-void judge_answer(const Outside &outside, Programs &programs, Ordinary &ordinary, const ArpFrame &frame, Trial *trial)
-{
-	const std::string hop = "the next hop " + address_text_of(outside.next_hop_be);
-
-	for (int i = 1;; i++) {
-		if (ordinary.hears(outside.next_hop_be)) {
-			trial->found = hop + " answered a redirected frame";
-			return;
-		}
-		if (i == kTries || programs.send(frame))
-			break;
-		trial->frames++;
+// Tries ways out of an interface, one after the other.
+class Asking {
+public:
+	Asking(const Outside &outside, unsigned *frames)
+		: frame_(frame_for(outside)), hop_be_(outside.next_hop_be),
+		  hop_("the next hop " + address_text_of(outside.next_hop_be)), ordinary_(outside.ifindex), frames_(frames)
+	{
 	}
-	trial->frames += ordinary.send(frame);
-	trial->able = !ordinary.hears(outside.next_hop_be);
-	trial->found = trial->able ? "the driver took a redirected frame; " + hop + " answers no request, however sent"
-				   : hop + " answers a request sent the ordinary way, and none that was redirected";
+	// `sent` says of what, `none` of which no one, is answered.
+	Way ask(const std::string &sent, const char *none, const std::function<int(const ArpFrame &)> &send);
+
+private:
+	const ArpFrame frame_;
+	const uint32_t hop_be_;
+	const std::string hop_;
+	Ordinary ordinary_;
+	std::optional<bool> answers_ordinary_;
+	unsigned *const frames_;
+
+	bool answers_ordinary();
+};
+
+// Asked once.
+bool Asking::answers_ordinary()
+{
+	if (!answers_ordinary_) {
+		ordinary_.forget();
+		*frames_ += ordinary_.send(frame_);
+		answers_ordinary_ = ordinary_.hears(hop_be_);
+	}
+	return *answers_ordinary_;
+}
+
+Way Asking::ask(const std::string &sent, const char *none, const std::function<int(const ArpFrame &)> &send)
+{
+	ordinary_.forget();
+	if (const int refused = send(frame_); refused == ENODATA || refused == EINVAL)
+		return {true, "the kernel does not tell what became of " + sent};
+	else if (refused)
+		return {false, "the driver refused " + sent + ": " + strerror(refused)};
+	++*frames_;
+	if (!hop_be_)
+		return {true, "the driver took " + sent};
+	if (!ordinary_.there())
+		return {true, "the driver took " + sent + "; answers to it cannot be heard, for there is no AF_PACKET socket"};
+	for (int i = 1; answers_ordinary_ != false; i++) {
+		if (ordinary_.hears(hop_be_))
+			return {true, hop_ + " answered " + sent};
+		if (i == kTries || send(frame_))
+			break;
+		++*frames_;
+	}
+	if (answers_ordinary())
+		return {false, hop_ + " answers a request sent the ordinary way, and none " + none};
+	return {true, "the driver took " + sent + "; " + hop_ + " answers no request, however sent"};
+}
+
+Result<Way> try_redirect(const Outside &outside, Asking &asking)
+{
+	const auto features = xdp_features(outside.ifindex);
+
+	if (features && !(*features & kXdpNdoXmit))
+		return Way{false, outside.facts.driver == "veth" ? "the far end of the veth has neither an XDP program nor GRO"
+								 : "the driver says that it takes no redirected frames"};
+	auto redirector = Redirector::load(outside.ifindex);
+	if (!redirector)
+		return redirector.error();
+	return asking.ask("a redirected frame", "that was redirected",
+			  [&](const ArpFrame &frame) { return (*redirector)->send(frame); });
+}
+
+Result<Way> try_afxdp_tx(const Outside &outside, Asking &asking, int umem_fd, uint32_t queue)
+{
+	auto sender = AfxdpSender::open(outside.ifindex, umem_fd, queue);
+	if (!sender)
+		return sender.error();
+	Way way = asking.ask("a frame sent by AF_XDP TX", "that was sent by AF_XDP TX",
+			     [&](const ArpFrame &frame) { return (*sender)->send(frame); });
+	if (way.able && !(*sender)->completes())
+		return Way{false, "the driver does not give back a frame sent by AF_XDP TX"};
+	return way;
 }
 
 }  // namespace
 
-Result<Trial> try_redirect(int ifindex)
+Result<Trial> try_ways_out(int ifindex, int umem_fd, uint32_t queue)
 {
 	const auto outside = look(ifindex);
-	const auto features = xdp_features(ifindex);
 	Trial trial;
 
 	if (!outside)
 		return Error{"INTERFACE_MISSING", "try the outside interface", ENODEV, ""};
-	const bool veth = outside->facts.driver == "veth";
-	if (features && (veth || !(*features & kXdpNdoXmit))) {
-		trial.able = *features & kXdpNdoXmit;
-		trial.found = trial.able ? "the far end of the veth has an XDP program or GRO"
-			      : veth     ? "the far end of the veth has neither an XDP program nor GRO"
-					 : "the driver says that it takes no redirected frames";
-		return trial;
-	}
 	if (!outside->facts.carrier) {
-		trial.found = "without carrier nothing could be tried";
+		trial.redirect.found = trial.afxdp_tx.found = "without carrier nothing could be tried";
 		return trial;
 	}
-	auto programs = Programs::load(ifindex);
-	if (!programs)
-		return programs.error();
-	Ordinary ordinary(ifindex);
-	const ArpFrame frame = frame_for(*outside);
-	const int refused = (*programs)->send(frame);
-	if (refused == ENODATA || refused == EINVAL) {
-		trial.found = "the kernel does not tell what became of a redirected frame";
-		return trial;
-	}
-	trial.able = !refused;
-	trial.frames = trial.able;
-	trial.found = trial.able ? "the driver took a redirected frame"
-				 : std::string("the driver refused a redirected frame: ") + strerror(refused);
-	if (trial.able && outside->next_hop_be)
-		judge_answer(*outside, **programs, ordinary, frame, &trial);
+	Asking asking(*outside, &trial.frames);
+	auto redirect = try_redirect(*outside, asking);
+	if (!redirect)
+		return redirect.error();
+	auto afxdp_tx = try_afxdp_tx(*outside, asking, umem_fd, queue);
+	if (!afxdp_tx)
+		return afxdp_tx.error();
+	trial.redirect = std::move(*redirect);
+	trial.afxdp_tx = std::move(*afxdp_tx);
 	return trial;
 }
 

@@ -47,7 +47,7 @@ protected:
 		links_ = std::make_unique<Links>(if_nametoindex("in0"), if_nametoindex("out0"),
 						 bpf_map__fd(feeder_->maps.interfaces), *tables_, events_);
 		ASSERT_TRUE(links_->read(*reads, 0));
-		sender_ = std::make_unique<Sender>(VX_OUTSIDE, *frames_, transmitter_, Injector(-1, nullptr, 0, 0, nullptr),
+		sender_ = std::make_unique<Sender>(VX_OUTSIDE, *frames_, transmitter_, Injector(Injection::never, -1, nullptr, 0, 0, nullptr),
 						   *links_, requests_, slot_, events_,
 						   Sampler(feeder_->bss->control, slot_, events_));
 		neighbours_ = std::make_unique<Neighbours>(*links_, bpf_map__fd(feeder_->maps.neighbours), requests_,

@@ -95,7 +95,8 @@ Result<Trial> Gateway::try_outside()
 {
 	if (auto done = datapath_->attach_outside(); !done)
 		return done.error();
-	auto trial = try_redirect(plan_.outside_ifindex);
+	const uint32_t queue = transmit_queue_of(workers_plan_.cpus.front(), std::max(outside_.transmit, 1u));
+	auto trial = try_ways_out(plan_.outside_ifindex, datapath_->map_fd("umem"), queue);
 	if (trial)
 		datapath_->slots()[VX_CONTROL_SLOT].direction[VX_INSIDE].originated += trial->frames;
 	return trial;
@@ -121,9 +122,9 @@ Result<Attached> Gateway::attach()
 	}
 	config.hand_over = plan_.hand_over;
 	config.umem_fd = datapath_->map_fd("umem");
-	config.inject_fd = plan_.hand_over == VX_HAND_OVER_EXCEPTIONS ? -1 : datapath_->outside_program_fd();
-	config.injects[VX_INSIDE] = !plan_.inside_generic;
-	config.injects[VX_OUTSIDE] = !plan_.outside_generic;
+	config.inject_fd = plan_.injects() ? datapath_->outside_program_fd() : -1;
+	config.injection[VX_INSIDE] = plan_.inside_generic ? Injection::never : Injection::many;
+	config.injection[VX_OUTSIDE] = plan_.outside_generic ? Injection::never : plan_.injection;
 	config.injections = {datapath_->injections(), datapath_->injection_lanes()};
 	config.batch = workers_plan_.batch;
 	config.busy = workers_plan_.busy;

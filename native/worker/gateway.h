@@ -33,7 +33,7 @@ public:
 	static Result<std::unique_ptr<Gateway>> open(const DatapathPlan &datapath, const WorkersPlan &workers,
 						     Queues inside, Queues outside);
 	Datapath &datapath() { return *datapath_; }
-	// Attaches the outside program and tries whether redirected frames leave; before attach().
+	// Attaches the outside program and tries by which ways frames leave; before attach().
 	Result<Trial> try_outside();
 	// The workers first, so that routes and neighbours are known to the first packet.
 	Result<Attached> attach();

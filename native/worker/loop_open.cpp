@@ -18,7 +18,7 @@ Injector injector_of(const WorkersConfig &config, uint32_t number, vx_direction 
 {
 	const int cpu = config.cpus[number];
 	const auto lane = static_cast<size_t>(cpu);
-	return Injector(config.injects[to] ? config.inject_fd : -1,
+	return Injector(config.injection[to], config.inject_fd,
 			lane < config.injections.size() ? &config.injections[lane] : nullptr, cpu, number,
 			&config.slots[number]);
 }

@@ -153,6 +153,11 @@ void Sender::tell_group(TxFate fate, Group &group, vx_counters &counters)
 	}
 }
 
+bool Sender::injectable(const Waiting &one)
+{
+	return one.group == kAlone && one.frame.length <= kInjectBytesMax && one.frame.ledger != Ledger::originated;
+}
+
 // Injects what waits from the oldest on, up to a frame that cannot go that way or stands in another ledger. False: AF_XDP
 // has to.
 bool Sender::inject(uint64_t now_ns)
@@ -161,13 +166,13 @@ bool Sender::inject(uint64_t now_ns)
 		return false;
 	uint32_t end = head_;
 	int error = 0;
+	const uint32_t least = injector_.takes_all() ? 1 : kInjectAtLeast;
 	const Ledger ledger = waiting(head_).frame.ledger;
-	if (tail_ - head_ < kInjectAtLeast || ledger == Ledger::originated)
+	if (tail_ - head_ < least)
 		return false;
-	while (end != tail_ && end - head_ < inject_most_ && waiting(end).group == kAlone &&
-	       waiting(end).frame.length <= kInjectBytesMax && waiting(end).frame.ledger == ledger)
+	while (end != tail_ && end - head_ < inject_most_ && injectable(waiting(end)) && waiting(end).frame.ledger == ledger)
 		end++;
-	if (end - head_ < std::min(kInjectAtLeast, inject_most_) || !injector_.begin(to_, direction_of(ledger)))
+	if (end - head_ < std::min(least, inject_most_) || !injector_.begin(to_, direction_of(ledger)))
 		return false;
 	for (uint32_t at = head_; at != end; at++)
 		injector_.add(waiting(at).frame.address, waiting(at).frame.length);
@@ -197,6 +202,9 @@ void Sender::judge_injection(uint32_t gone, const vx_counters &before, const vx_
 		if (counters.dropped[reason] > before.dropped[reason])
 			return;
 	inject_most_ = kInjectTrial;
+	const bool lasting = !gone && error != EINTR && error != EAGAIN && error != ENOMEM;
+	if (injector_.takes_all() && !lasting)
+		return;  // there is no better way to change to
 	if (!inject_pause_ns_)
 		events_.push("injection_unavailable", now_ns,
 			     std::string("frames leave one by one: ") +
@@ -204,14 +212,17 @@ void Sender::judge_injection(uint32_t gone, const vx_counters &before, const vx_
 					   : strerror(error)));
 	inject_pause_ns_ = std::clamp(2 * inject_pause_ns_, kInjectPauseNsMin, kInjectPauseNsMax);
 	inject_after_ns_ = now_ns + inject_pause_ns_;
-	if (!gone && error != EINTR && error != EAGAIN && error != ENOMEM)
+	if (lasting)
 		injector_.give_up();
 }
 
 void Sender::fill_ring()
 {
-	for (; head_ != tail_ && transmitter_.has_room(); head_++)
+	for (; head_ != tail_ && transmitter_.has_room(); head_++) {
+		if (injector_.takes_all() && injectable(waiting(head_)))
+			return;
 		transmitter_.queue(waiting(head_).frame, tag_of(waiting(head_)));
+	}
 }
 
 void Sender::flush(uint64_t now_ns)

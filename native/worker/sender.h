@@ -2,7 +2,8 @@
 // outside interface, and with source NAT one for the inside; on its thread.
 //
 // Few frames go by AF_XDP, at once and one by one: the lowest latency. Many go by injection, up to 1,024 a system call
-// (native/io/injector.h). Neither starts before the other is through, so a flow's packets keep their order.
+// (native/io/injector.h), or, where AF_XDP TX loses frames, all it can carry. Neither starts before the other is through, so
+// a flow's packets keep their order.
 //
 // The ledger wants exactly one fate for every packet received and as many frames at the far end as `forwarded` and
 // `fragments_extra` say. A packet that leaves as several fragments is therefore a group: when the fate of its last
@@ -93,6 +94,7 @@ private:
 	Waiting &waiting(uint32_t at) { return backlog_[at & (backlog_.size() - 1)]; }
 	static uint32_t tag_of(const Waiting &one) { return one.group << 2 | static_cast<uint32_t>(one.frame.ledger); }
 	void append(Frame frame, uint32_t group) { waiting(tail_++) = {frame, group}; }
+	static bool injectable(const Waiting &one);
 	bool inject(uint64_t now_ns);
 	void judge_injection(uint32_t gone, const vx_counters &before, const vx_counters &counters, int error, uint64_t now_ns);
 	void fill_ring();

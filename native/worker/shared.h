@@ -32,9 +32,7 @@ struct Shared {
 
 	// Every frame in exactly one place, once no worker runs; `own` are the workers' free ones and those they hold.
 	void check_frames(uint32_t own) const;
-	// A CPU's sockets send by the queue its redirected frames use, where the driver goes by CPU (as veth does), so that
-	// a flow that changes from one to the other keeps its order.
-	TxQueue &transmit_of(vx_direction to, int cpu) { return *transmit[to][static_cast<size_t>(cpu) % transmit[to].size()]; }
+	TxQueue &transmit_of(vx_direction to, int cpu) { return *transmit[to][transmit_queue_of(cpu, transmit[to].size())]; }
 
 private:
 	void make_queues(vx_direction direction, uint32_t received, uint32_t sent);

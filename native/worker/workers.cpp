@@ -128,11 +128,11 @@ struct Workers::State {
 	{
 		const WorkersConfig &config = shared.config;
 		for (const vx_direction to : {VX_INSIDE, VX_OUTSIDE})
-			if (config.inject_fd >= 0 && !config.injects[to] && !shared.transmit[to].empty())
+			if (config.inject_fd >= 0 && config.injection[to] == Injection::never && !shared.transmit[to].empty())
 				shared.events.push("injection_unavailable", monotonic_ns(),
 						   std::string("frames leave one by one: the ") +
 							   (to == VX_OUTSIDE ? "outside" : "inside") +
-							   " interface has no native XDP, and takes no redirected frames");
+							   " interface takes no redirected frames");
 	}
 
 	// Of workers that ended without waiting for each other.

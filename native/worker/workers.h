@@ -15,6 +15,7 @@
 
 #include "../../bpf/abi/abi.h"
 #include "../core/tunnel.h"
+#include "../io/injector.h"
 #include "../io/result.h"
 #include "packet_memory.h"
 
@@ -33,7 +34,8 @@ struct WorkersConfig {
 	vx_hand_over hand_over;       // what comes here, and how
 	int umem_fd;                  // ARRAY of vx_chunk, memory().frames() of them
 	int inject_fd;                // the outside program; -1: AF_XDP sends everything
-	bool injects[VX_DIRECTIONS] = {true, true};  // false: that interface takes no redirected frames
+	// Out of each interface.
+	Injection injection[VX_DIRECTIONS] = {Injection::many, Injection::many};
 	std::span<vx_injection> injections;  // mapped, by CPU
 	uint32_t batch;               // most packets received from a socket at once
 	bool busy;                    // spin instead of poll(2)
@@ -59,6 +61,13 @@ struct WorkersConfig {
 		return {count(), hand_over, inside_queues, outside_rx_queues, inside_tx_queues, outside_queues};
 	}
 };
+
+// What a worker on that CPU sends by, of an interface's transmit queues: the one its redirected frames use, where the driver
+// goes by CPU (as veth does), so that a flow that changes from one to the other keeps its order.
+inline uint32_t transmit_queue_of(int cpu, size_t queues)
+{
+	return static_cast<uint32_t>(static_cast<size_t>(cpu) % queues);
+}
 
 struct WorkerEvent {
 	std::string event;  // names in native/index.d.ts

@@ -2,10 +2,17 @@
 // runtime.ts, one list of actions at a time, on the main thread.
 import { rmdirSync } from "node:fs";
 import { join } from "node:path";
-import type { Attached, DatapathPlan, Gateway } from "xdp-socket";
+import type { Attached, DatapathPlan, Gateway, TriedWay } from "xdp-socket";
 import { readHostCpus, readInterfaceCpus } from "../injector/cpu-facts.js";
 import { placeWorkers, type WorkerPlaces } from "../injector/placement.js";
-import { chooseDatapath, nothingKnown, type Ability, type Choice, type Mode } from "../injector/datapath.js";
+import {
+  chooseDatapath,
+  nothingKnown,
+  type Ability,
+  type Choice,
+  type Evidence,
+  type Mode,
+} from "../injector/datapath.js";
 import type { Allowlist, Delta } from "./allowlist/edit.js";
 import { parseAddress } from "./config/formats.js";
 import { VxpipeError } from "./errors.js";
@@ -17,19 +24,12 @@ import type { Action, Datapath } from "./plan.js";
 import { compileRules } from "./rules.js";
 import { refuseInsideAddresses, sourceNatAt, tunnelAddress, warnOfOutsideAddresses } from "./source-nat.js";
 
-/** That the outside interface was tried, and takes no redirected frames. */
-export class RedirectRefused extends Error {
-  constructor(readonly ability: Ability) {
-    super(ability.why);
-  }
-}
-
 export class Applier {
   private made: Gateway | null = null;
   /** What runs, or ran. */
   placement: Placement = { choice: chooseDatapath("auto", nothingKnown), workerCpus: [] };
   /** What the trial of the outside interface has shown; null: this attempt made none. */
-  tried: Ability | null = null;
+  tried: Pick<Evidence, "redirect" | "afxdpTx"> | null = null;
   /** What is worth knowing about the workers' CPUs. */
   placesWarning: string | null = null;
   /** And about the addresses they share. */
@@ -96,7 +96,7 @@ export class Applier {
 
   private create(datapath: Datapath, choice: Choice): void {
     const { inside, outside, bpffs, workers, ...rest } = datapath;
-    const { mode, insideAttach, outsideAttach } = choice;
+    const { mode, insideAttach, outsideAttach, injection } = choice;
     const [insideIfindex, outsideIfindex] = this.ifindexes(inside, outside);
     const places = this.place(datapath, mode);
     const pinDirectory = join(bpffs, pinName(inside));
@@ -109,6 +109,7 @@ export class Applier {
       datapath: mode,
       insideAttach,
       outsideAttach,
+      injection,
       insideIfindex,
       outsideIfindex,
       pinDirectory,
@@ -130,9 +131,9 @@ export class Applier {
   }
 
   private async tryOutside(): Promise<void> {
-    const { able, found } = await this.gateway.tryOutside();
-    this.tried = { able, why: found };
-    if (!able) throw new RedirectRefused(this.tried);
+    const { redirect, afxdpTx } = await this.gateway.tryOutside();
+    const known = ({ able, found }: TriedWay): Ability => ({ able, why: found });
+    this.tried = { redirect: known(redirect), afxdpTx: known(afxdpTx) };
   }
 
   private place({ inside, outside, workers }: Datapath, mode: Mode): WorkerPlaces {

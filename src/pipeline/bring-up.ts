@@ -1,35 +1,47 @@
 // Brings the packet path up, in the datapath that the configuration and this host allow: attempts, each of which teaches,
 // until one stands. Called by runtime.ts at start and when the first packets show that the choice was wrong; main thread.
-import { chooseDatapath, sameChoice, type Ability, type Evidence } from "../injector/datapath.js";
-import { RedirectRefused, type Applier } from "./apply.js";
+import { sameChoice, type Ability, type Evidence } from "../injector/datapath.js";
+import type { Applier } from "./apply.js";
 import { VxpipeError } from "./errors.js";
 import type { Reading } from "./observe.js";
-import { plan, type Plan } from "./plan.js";
+import { choiceOf, plan, type Plan } from "./plan.js";
 
 /** What was learned stays known: nothing is tried twice. */
 export async function bringUp(applier: Applier, wanted: Plan, known: Evidence): Promise<Evidence> {
-  const nat = wanted.datapath.sourceNat !== null;
   let evidence = known;
   for (;;) {
-    const choice = chooseDatapath(wanted.datapath.datapath, evidence, nat);
-    try {
-      for (const action of plan(null, wanted, choice)) await applier.apply(action);
-      return { ...evidence, redirect: applier.tried ?? evidence.redirect };
-    } catch (error) {
-      evidence = learn(evidence, error, wanted) ?? fail(error);
-      if (sameChoice(choice, chooseDatapath(wanted.datapath.datapath, evidence, nat))) throw error;
-      await applier.leave();
-    }
+    const attempted = await attempt(applier, wanted, evidence);
+    evidence = attempted.evidence;
+    if (attempted.stands) return evidence;
+    await applier.leave();
   }
 }
 
-function fail(error: unknown): never {
-  throw error;
+/** It stands, or what it has taught makes another choice; else it throws. */
+async function attempt(
+  applier: Applier,
+  wanted: Plan,
+  known: Evidence,
+): Promise<{ stands: boolean; evidence: Evidence }> {
+  const teachesNothing = (evidence: Evidence): boolean =>
+    sameChoice(choiceOf(wanted, known), choiceOf(wanted, evidence));
+  let evidence = known;
+  try {
+    for (const action of plan(null, wanted, known)) {
+      await applier.apply(action);
+      evidence = { ...known, ...applier.tried };
+      if (!teachesNothing(evidence)) return { stands: false, evidence };
+    }
+    return { stands: true, evidence };
+  } catch (error) {
+    const learned = learn(evidence, error, wanted);
+    if (learned === null || teachesNothing(learned)) throw error;
+    return { stands: false, evidence: learned };
+  }
 }
 
 /** Null: the failure says nothing about the choice. */
 function learn(evidence: Evidence, error: unknown, { datapath }: Plan): Evidence | null {
-  if (error instanceof RedirectRefused) return { ...evidence, redirect: error.ability };
   if (!(error instanceof VxpipeError)) return null;
   const { op, detail } = whatOf(error);
   if (error.code === "NO_NATIVE_XDP") {

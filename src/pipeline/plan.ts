@@ -3,7 +3,7 @@
 // at run time, on the main thread.
 import { vxPrefix6 } from "./abi.gen.js";
 import type { DatapathPlan } from "xdp-socket";
-import { chooseDatapath, nothingKnown, type Choice, type Mode } from "../injector/datapath.js";
+import { chooseDatapath, nothingKnown, untried, type Choice, type Evidence, type Mode } from "../injector/datapath.js";
 import type { Allowlist, Delta } from "./allowlist/edit.js";
 import { sameTables } from "./allowlist/table.js";
 import type { AllowlistMatch, Config, StaticRule } from "./config/config.js";
@@ -20,6 +20,7 @@ export interface Datapath extends Omit<
   | "datapath"
   | "insideAttach"
   | "outsideAttach"
+  | "injection"
   | "sourceNat"
 > {
   datapath: Mode | "auto";
@@ -46,7 +47,7 @@ export interface Plan {
 
 export type Action =
   | { do: "create"; datapath: Datapath; choice: Choice }
-  /** Whether the outside interface takes redirected frames. */
+  /** By which ways frames leave the outside interface. */
   | { do: "tryOutside" }
   /** The kernel's tables are made anew and swapped in. */
   | { do: "setAllowlist"; allowlist: Allowlist | null }
@@ -112,14 +113,16 @@ function peerRecords(prefixes: readonly string[]): Uint8Array {
   return bytes;
 }
 
-/** Everything that leads from the running plan (null: nothing runs) to the wanted one, in order. `choice`: for a start. */
-export function plan(
-  old: Plan | null,
-  wanted: Plan,
-  choice: Choice = chooseDatapath(wanted.datapath.datapath, nothingKnown, wanted.datapath.sourceNat !== null),
-): Action[] {
+/** What such a start takes, by what is known. */
+export function choiceOf({ datapath }: Plan, evidence: Evidence): Choice {
+  return chooseDatapath(datapath.datapath, evidence, datapath.sourceNat !== null);
+}
+
+/** Everything that leads from the running plan (null: nothing runs) to the wanted one, in order. `evidence`: for a start. */
+export function plan(old: Plan | null, wanted: Plan, evidence: Evidence = nothingKnown): Action[] {
   if (old === null) {
-    const trial: Action[] = choice.configured === "auto" && choice.mode === "xdp" ? [{ do: "tryOutside" }] : [];
+    const choice = choiceOf(wanted, evidence);
+    const trial: Action[] = choice.configured === "auto" && untried(evidence) ? [{ do: "tryOutside" }] : [];
     return [
       { do: "create", datapath: wanted.datapath, choice },
       ...trial,

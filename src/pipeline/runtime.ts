@@ -1,7 +1,7 @@
 // The running gateway as the control plane sees it: the plan in force, edits to it, its counters and its health. Made by
 // lifecycle.ts; asked by the API and the telemetry; everything on the main thread.
 import type { Gateway, NatHandoff, Snapshot } from "xdp-socket";
-import { chooseDatapath, nothingKnown, type Evidence } from "../injector/datapath.js";
+import { nothingKnown, type Evidence } from "../injector/datapath.js";
 import type { Applier } from "./apply.js";
 import { systemReason, VxpipeError } from "./errors.js";
 import { isEventName, type EventLog } from "./events.js";
@@ -10,7 +10,7 @@ import { InterfaceWatch } from "./interface-watch.js";
 import { NatControl } from "./nat-control.js";
 import type { Native } from "./native.js";
 import { readCounters, slotsBytes, type Reading } from "./observe.js";
-import { after, describe, plan, undo, type Action, type Plan } from "./plan.js";
+import { after, choiceOf, describe, plan, undo, type Action, type Plan } from "./plan.js";
 import { UnsavedEdits } from "./unsaved-edits.js";
 import { statisticsOf, type Statistics, type Timed, type WorkerStats } from "./statistics.js";
 import type { Pending } from "./write-file.js";
@@ -104,8 +104,7 @@ export class Runtime {
   }
 
   private tellChoice(): void {
-    const { datapath, sourceNat } = this.plan.datapath;
-    const choice = chooseDatapath(datapath, this.evidence, sourceNat !== null);
+    const choice = choiceOf(this.plan, this.evidence);
     this.applier.placement = { ...this.applier.placement, choice };
     const { configured, mode, best, why, insideAttach, outsideAttach } = choice;
     const fields = { mode, insideAttach, outsideAttach };

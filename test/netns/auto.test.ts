@@ -6,8 +6,11 @@ import { after, afterEach, before, beforeEach, describe, test } from "node:test"
 import { ADDRESS, Bed, MAC } from "../bed/bed.js";
 import { type Background, ROOT, until } from "../bed/command.js";
 import { Daemon } from "../bed/daemon.js";
+import { NAT } from "../bed/nat-bed.js";
+import { download } from "../bed/nat-hosts.js";
 import { generate, type Load, Sink } from "../bed/tools.js";
 import { agreed, assertNothingWrong, dropsOf, receivedIs, ROOT_ONLY, settled, sum } from "./ledger.js";
+import { makeNatScene } from "./nat-scene.js";
 import { occupyQueue } from "./occupied-queue.js";
 import { PYTHON } from "./wire.js";
 
@@ -32,6 +35,19 @@ async function told(daemon: Daemon, name: string): Promise<string[]> {
   const { events } = JSON.parse(await daemon.get("/api/v1/events")) as { events: { event: string; detail: string }[] };
   return events.filter(({ event }) => event === name).map(({ detail }) => detail);
 }
+
+describe("auto with source NAT", ROOT_ONLY, () => {
+  const scene = makeNatScene({ config: { datapath: "auto" } });
+
+  test("tries both ways its workers send by, and the far ends have counted the requests", async () => {
+    const { datapath, choice } = await chosen(scene.daemon);
+    assert.deepEqual([datapath.mode, choice.best], ["afxdp", true]);
+    const hop = `the next hop ${NAT.router} answered a`;
+    assert.ok(choice.why.endsWith(`; ${hop} redirected frame; ${hop} frame sent by AF_XDP TX`), choice.why);
+    assert.equal((await scene.agreed()).originated, 2);
+    await download(scene.bed, "a", 1_000_000);
+  });
+});
 
 describe("auto", ROOT_ONLY, () => {
   let bed: Bed;
@@ -61,8 +77,11 @@ describe("auto", ROOT_ONLY, () => {
     assert.equal((await told(daemon, "datapath_chosen")).length, 1);
     await generate(bed, { ...LOAD, count: 1000 });
     await receivedIs(daemon, 1000);
-    const { stats } = await agreed(daemon, sink);
-    assert.deepEqual([stats.inside.forwarded, stats.originated], [1000, 0]);
+    // A request by each way, and both were answered.
+    const { stats, arrived: far } = await agreed(daemon, sink, 2);
+    assert.deepEqual([stats.inside.forwarded, stats.originated, far.neighbour], [1000, 2, 2]);
+    const hop = `the next hop ${ADDRESS.target} answered a`;
+    assert.ok(choice.why.endsWith(`: ${hop} redirected frame; ${hop} frame sent by AF_XDP TX`), choice.why);
     await sink.stop();
   });
 
@@ -70,7 +89,7 @@ describe("auto", ROOT_ONLY, () => {
     daemon = await Daemon.start(bed, { datapath: "auto" });
     const { datapath, choice } = await chosen(daemon);
     assert.deepEqual([datapath.mode, datapath.attach, choice.best], ["afxdp", "native", false]);
-    assert.match(choice.why, /XDP cannot: the far end of the veth has neither an XDP program nor GRO$/);
+    assert.match(choice.why, /XDP cannot: the far end of the veth has neither an XDP program nor GRO; the next hop/);
     assert.deepEqual(await told(daemon, "datapath_degraded"), [`the datapath is afxdp: ${choice.why}`]);
     assert.match(await daemon.cli("stats"), /^datapath afxdp \(auto\), .*\nless than the best: workers send/);
     const earlier = await arrived();
@@ -93,7 +112,7 @@ describe("auto", ROOT_ONLY, () => {
         const { datapath, choice } = await chosen(daemon);
         assert.deepEqual([datapath.mode, choice.best], ["ringbuf", false]);
         const why =
-          /^workers send, fed by ring buffers, for no AF_XDP socket can be bound \(interface \d+ queue 0\); (.*)$/;
+          /^workers send, fed by ring buffers, for no AF_XDP socket can be bound \(interface \d+ queue 0\); (.*); the next hop/;
         assert.equal(why.exec(choice.why)?.[1], cannot, choice.why);
         const earlier = await arrived();
         await generate(bed, { ...LOAD, count: 100, rate: 1000 });
@@ -117,7 +136,7 @@ describe("auto", ROOT_ONLY, () => {
     const isAfxdp = async (): Promise<true | null> => ((await running.peek()).datapath.mode === "afxdp" ? true : null);
     await until("the change", isAfxdp);
     await daemon.ready();
-    assert.match((await chosen(daemon)).choice.why, /took none of the first 1000 redirected packets$/);
+    assert.match((await chosen(daemon)).choice.why, /took none of the first 1000 redirected packets; the next hop/);
     assert.equal((await told(daemon, "redirect_refused")).length, 1);
     const earlier = await arrived();
     await generate(bed, { ...LOAD, count: 100, rate: 1000, firstSequence: 1000 });
@@ -126,6 +145,32 @@ describe("auto", ROOT_ONLY, () => {
     assert.deepEqual([stats.inside.received, stats.inside.forwarded], [1100, 100]);
     assert.deepEqual(dropsOf(stats), { redirect_error: 1000 });
     assert.equal((await arrived()) - earlier, 100);
+  });
+
+  test("says so where the next hop hears only what takes the kernel's ordinary way", async () => {
+    const sent = "02:00:00:00:02:aa";
+    // A port that takes frames from one MAC, and a host whose kernel is told to use it.
+    const gateway = `table netdev t { chain c { type filter hook egress device out0 priority 0; ether saddr set ${sent}; }; }`;
+    const far = `table netdev t { chain c { type filter hook ingress device dst0 priority 0; ether saddr != ${sent} drop; }; }`;
+    await gro(true);
+    await bed.exec("gateway", "nft", [gateway]);
+    await bed.exec("target", "nft", [far]);
+    try {
+      await bed.exec("gateway", "ping", ["-c", "1", "-W", "2", ADDRESS.target]);
+      daemon = await Daemon.start(bed, { datapath: "auto" });
+      const { datapath, choice } = await chosen(daemon);
+      assert.deepEqual([datapath.mode, choice.best], ["afxdp", false]);
+      const none = `the next hop ${ADDRESS.target} answers a request sent the ordinary way, and none that was`;
+      assert.ok(
+        choice.why.includes(`XDP cannot: ${none} redirected; ${none} sent by AF_XDP TX: it is used all the same`),
+      );
+      // What the driver took, and the far end has counted as a frame.
+      assert.equal((await daemon.peek()).originated, 5);
+    } finally {
+      await bed.exec("gateway", "nft", ["delete table netdev t"]);
+      await bed.exec("target", "nft", ["delete table netdev t"]);
+      await gro(false);
+    }
   });
 
   test("is not changed where xdp is configured, which says what would help", async () => {
@@ -168,10 +213,10 @@ describe("auto", ROOT_ONLY, () => {
       daemon = await Daemon.start(bed, { datapath: "auto", inside: { interface: "br0", vxlan: {} } });
       const { datapath, choice } = await chosen(daemon);
       assert.deepEqual([datapath.mode, datapath.attach, choice.best], ["afxdp", "generic", false]);
-      assert.match(choice.why, /XDP cannot: the driver of br0 has no native XDP$/);
+      assert.match(choice.why, /XDP cannot: the driver of br0 has no native XDP; the next hop/);
       await generate(bed, { ...LOAD, count: 20_000, mix: { no_rule: 3, no_flag: 1 } });
       await receivedIs(daemon, 20_000);
-      const { stats, arrived: far } = await agreed(daemon, sink);
+      const { stats, arrived: far } = await agreed(daemon, sink, 2);
       assertNothingWrong(far);
       const { vxlan_flags: flagless, ...queues } = dropsOf(stats);
       assert.equal(flagless, 5000);
@@ -230,7 +275,7 @@ describe("auto", ROOT_ONLY, () => {
   describe("on a device other than a veth", () => {
     let tap: Background;
     const HOP = "198.51.100.2";
-    async function start(how: "answer" | "mute" | "kernel-only"): Promise<Daemon> {
+    async function start(how: "answer" | "mute" | "kernel-only" | "no-afxdp"): Promise<Daemon> {
       const script = join(ROOT, "test/netns/tap.py");
       tap = bed.start("gateway", PYTHON, [script, "tap0", HOP, "02:00:00:00:03:02", how]);
       await tap.nextLine();
@@ -252,28 +297,57 @@ describe("auto", ROOT_ONLY, () => {
       await tap.exited;
     });
 
-    test("redirects a request to the next hop, which answers, and counts it as originated", async () => {
+    test("sends a request to the next hop by each way, which it answers, and counts them as originated", async () => {
       daemon = await start("answer");
       const { datapath, choice } = await chosen(daemon);
       assert.deepEqual([datapath.mode, choice.best], ["xdp", true]);
-      assert.match(choice.why, /: the next hop 198\.51\.100\.2 answered a redirected frame$/);
-      assert.deepEqual([(await daemon.peek()).originated, requests()], [1, 1]);
+      const hop = `the next hop ${HOP} answered a`;
+      assert.ok(choice.why.endsWith(`: ${hop} redirected frame; ${hop} frame sent by AF_XDP TX`), choice.why);
+      assert.deepEqual([(await daemon.peek()).originated, requests()], [2, 2]);
     });
 
     test("believes the driver where the next hop answers nobody", async () => {
       daemon = await start("mute");
       const { datapath, choice } = await chosen(daemon);
       assert.equal(datapath.mode, "xdp");
-      assert.match(choice.why, /the driver took a redirected frame; the next hop .* answers no request, however sent$/);
-      assert.deepEqual([(await daemon.peek()).originated, requests()], [3, 3]);
+      const taken = (sent: string): string =>
+        `the driver took a ${sent}; the next hop ${HOP} answers no request, however sent`;
+      assert.ok(choice.why.endsWith(`: ${taken("redirected frame")}; ${taken("frame sent by AF_XDP TX")}`), choice.why);
+      assert.deepEqual([(await daemon.peek()).originated, requests()], [4, 4]);
     });
 
     test("does not believe it where the next hop answers all but redirected frames", async () => {
       daemon = await start("kernel-only");
       const { datapath, choice } = await chosen(daemon);
       assert.equal(datapath.mode, "afxdp");
-      assert.match(choice.why, /answers a request sent the ordinary way, and none that was redirected$/);
-      assert.deepEqual([(await daemon.peek()).originated, requests()], [3, 3]);
+      assert.match(choice.why, /answers a request sent the ordinary way, and none that was redirected; the next hop/);
+      assert.match(choice.why, /answered a frame sent by AF_XDP TX$/);
+      assert.deepEqual([(await daemon.peek()).originated, requests()], [4, 4]);
+      // Nor is injection, which redirects.
+      await generate(bed, { ...LOAD, destination: "203.0.113.200", count: 10_000 });
+      await receivedIs(daemon, 10_000);
+      const { inside } = await settled(daemon);
+      assert.ok(inside.forwarded > 0);
+      assert.equal(inside.injected, 0);
+    });
+
+    test("sends nothing by AF_XDP TX where that is lost, also what XDP cannot send", async () => {
+      daemon = await start("no-afxdp");
+      const { datapath, choice } = await chosen(daemon);
+      assert.deepEqual([datapath.mode, choice.best], ["xdp", false]);
+      const hop = `the next hop ${HOP} answered a redirected frame`;
+      const refused =
+        "the driver refused a frame sent by AF_XDP TX: Device or resource busy: packets leave by injection";
+      assert.ok(choice.why.includes(`${hop}; ${refused} instead`), choice.why);
+      assert.deepEqual(await told(daemon, "datapath_degraded"), [`the datapath is xdp: ${choice.why}`]);
+      assert.deepEqual([(await daemon.peek()).originated, requests()], [1, 1]);
+      await generate(bed, { ...LOAD, destination: "203.0.113.200", count: 100, rate: 1000 });
+      await receivedIs(daemon, 100);
+      const { inside } = await settled(daemon);
+      assert.equal(inside.forwarded, 100);
+      assert.ok(inside.injected > 0, "the first packets wait for the next hop, and are the worker's");
+      const packets = (): number => tap.lines.filter((line) => line.includes('"type": 2048')).length;
+      await until("every packet to leave", () => Promise.resolve(packets() === 100 ? true : null));
     });
   });
 });

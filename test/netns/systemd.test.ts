@@ -53,6 +53,9 @@ describe("vxpipe.service", ROOT_ONLY, () => {
     const status = async (): Promise<true | null> =>
       (await manager.show("StatusText"))["StatusText"] === "forwarding from in0 to out0" ? true : null;
     await until("the status", status);
+    // The trial may do all it does under the unit's limits.
+    const { choice } = (await stats()) as unknown as { choice: { why: string } };
+    assert.match(choice.why, /answered a redirected frame; .* answered a frame sent by AF_XDP TX$/);
     const { User, ActiveState, WatchdogUSec } = await manager.show("User", "ActiveState", "WatchdogUSec");
     assert.deepEqual(
       { User, ActiveState, WatchdogUSec },

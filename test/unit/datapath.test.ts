@@ -38,16 +38,53 @@ test("what is configured is taken, with generic XDP where workers send, and neve
 });
 
 test("every reason is told", () => {
-  const { why } = chooseDatapath("auto", {
+  const known: Evidence = {
     insideNative: no("a"),
     outsideNative: yes,
     redirect: no("b"),
+    afxdpTx: null,
     sockets: no("c"),
-  });
+  };
+  const { why } = chooseDatapath("auto", known);
   assert.equal(why, "workers send, fed by ring buffers, for c; XDP cannot: a; b");
+  assert.equal(chooseDatapath("auto", { ...known, afxdpTx: yes }).why, `${why}; seen`);
   assert.match(chooseDatapath("auto", { ...nothingKnown, redirect: yes }).why, /: seen$/);
   const { why: alone } = chooseDatapath("auto", { ...nothingKnown, sockets: no("c") });
   assert.equal(alone, "workers send, fed by ring buffers, for c; XDP needs one for its exceptions");
+});
+
+test("a way out that loses frames is not used where the other one will do, and is said to", () => {
+  const ways = (configured: Mode | "auto", known: Partial<Evidence>, nat = false): unknown[] => {
+    const { mode, injection, best, why } = chooseDatapath(configured, { ...nothingKnown, ...known }, nat);
+    return [
+      mode,
+      injection,
+      best,
+      why
+        .split("; ")
+        .slice(nat ? 2 : 1)
+        .join("; "),
+    ];
+  };
+  const moves = "packets leave by injection instead, but for fragments made here and answers of our own";
+  const alone = "it is used all the same, there is no other way out";
+  assert.deepEqual(ways("auto", { redirect: yes, afxdpTx: yes }), ["xdp", "never", true, "seen"]);
+  assert.deepEqual(ways("auto", { redirect: yes, afxdpTx: no("x") }), ["xdp", "always", false, `x: ${moves}`]);
+  const neither = { redirect: no("x"), afxdpTx: no("y") };
+  assert.deepEqual(ways("auto", neither), ["afxdp", "never", false, `XDP cannot: x; y: ${alone}`]);
+  const fed = { insideNative: no("x"), redirect: yes };
+  assert.deepEqual(ways("auto", { ...fed, afxdpTx: yes }), ["afxdp", "many", false, "XDP cannot: x; seen"]);
+  assert.deepEqual(ways("auto", { ...fed, afxdpTx: no("y") }).slice(0, 3), ["afxdp", "always", false]);
+  assert.deepEqual(ways("auto", { redirect: yes, afxdpTx: yes }, true), ["afxdp", "many", true, "seen; seen"]);
+  assert.deepEqual(ways("auto", { redirect: no("x"), afxdpTx: yes }, true), [
+    "afxdp",
+    "never",
+    false,
+    "one by one: x; seen",
+  ]);
+  assert.deepEqual(ways("auto", { redirect: yes, afxdpTx: no("y") }, true).slice(0, 3), ["afxdp", "always", false]);
+  assert.deepEqual(ways("xdp", {}).slice(0, 2), ["xdp", "never"]);
+  assert.deepEqual(ways("ringbuf", {}).slice(0, 2), ["ringbuf", "many"]);
 });
 
 interface Attempt {
@@ -71,7 +108,7 @@ function refusal(code: string, op: string): Error {
 
 test("an outside that takes no redirected frames is tried once, and a worker datapath stands in its place", async () => {
   const { applier, gateways, wanted } = attempt("auto", (gateway) => {
-    gateway.trial = { able: false, found: "the far end is bare", frames: 1 };
+    gateway.trial.redirect = { able: false, found: "the far end is bare" };
     if (gateway.plan.datapath === "xdp") gateway.count(0, 0, 5);
   });
   const evidence = await bringUp(applier, wanted, nothingKnown);
@@ -85,6 +122,36 @@ test("an outside that takes no redirected frames is tried once, and a worker dat
   assert.deepEqual(evidence.redirect, { able: false, why: "the far end is bare" });
   // The counters of the first go on in the second.
   assert.equal(new DataView(gateways[1]?.counters ?? new ArrayBuffer(8)).getBigUint64(0, true), 5n);
+});
+
+test("where AF_XDP TX loses frames XDP stays, and its worker is made to inject; without a trial nothing is made anew", async () => {
+  const lost = { able: false, found: "the next hop hears none" };
+  const { applier, gateways, wanted } = attempt("auto", (gateway) => {
+    gateway.trial.afxdpTx = lost;
+  });
+  const evidence = await bringUp(applier, wanted, nothingKnown);
+  const made = (): unknown[] => gateways.map(({ plan, calls }) => [plan.datapath, plan.injection, calls]);
+  const rest = ["setAllowlist", "setRules", "attach"];
+  assert.deepEqual(made(), [
+    ["xdp", "never", ["tryOutside", "stop"]],
+    ["xdp", "always", rest],
+  ]);
+  await applier.leave();
+  await bringUp(applier, wanted, { ...evidence, redirect: no("the first packets were refused") });
+  assert.deepEqual(made().slice(2), [["afxdp", "never", rest]]);
+});
+
+test("where workers send, the ways out are tried too", async () => {
+  const { applier, gateways, wanted } = attempt("auto", (gateway) => {
+    if (gateway.plan.insideAttach === "native")
+      gateway.refusal = refusal("NO_NATIVE_XDP", "attach to the inside interface");
+  });
+  const known = { ...nothingKnown, insideNative: no("the driver of in0 has no native XDP") };
+  await bringUp(applier, wanted, known);
+  assert.deepEqual(
+    gateways.map(({ plan, calls }) => [plan.datapath, plan.injection, calls]),
+    [["afxdp", "many", ["tryOutside", "setAllowlist", "setRules", "attach"]]],
+  );
 });
 
 test("without native XDP inside, generic XDP feeds the worker; xdp itself is refused", async () => {
@@ -109,7 +176,7 @@ test("without native XDP inside, generic XDP feeds the worker; xdp itself is ref
 
 test("a queue that no AF_XDP socket can have is ring buffers' turn, where it is not XDP that sends", async () => {
   const { applier, gateways, wanted } = attempt("auto", (gateway) => {
-    gateway.trial = { able: false, found: "the far end is bare", frames: 0 };
+    gateway.trial.redirect = { able: false, found: "the far end is bare" };
     if (gateway.plan.datapath === "afxdp") gateway.refusal = refusal("WORKER_FAILED", "bind(AF_XDP)");
   });
   await bringUp(applier, wanted, nothingKnown);

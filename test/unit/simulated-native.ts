@@ -32,7 +32,11 @@ export class SimulatedGateway {
   sampled: number[] = [];
   /** Of attach. */
   refusal: Error | null = null;
-  trial: Trial = { able: true, found: "the driver took a redirected frame", frames: 1 };
+  trial: Trial = {
+    redirect: { able: true, found: "the driver took a redirected frame" },
+    afxdpTx: { able: true, found: "the driver took a frame sent by AF_XDP TX" },
+    frames: 2,
+  };
   state: Snapshot = {
     insideCarrier: true,
     outsideCarrier: true,
