@@ -84,6 +84,8 @@ export interface SourceNatPlan {
   midstream: "create" | "drop";
   /** Bytes; 0: off; auto: what fits the inside MTU. */
   mssClamp: number | "auto";
+  /** Records of sessions, too. */
+  recordSessions: boolean;
   /** Seconds. */
   timeouts: { tcpEstablished: number; tcpTransitory: number; udp: number; icmp: number; portHold: number };
 }
@@ -185,11 +187,11 @@ export class Gateway {
   /** Counts redirected packets whose fate the kernel did not report; at once when there are none. */
   settle(): Promise<void>;
   /** Detaches, waits until nothing is pending (bounded), joins the workers, removes pins and neighbour entries of ours.
-   * The final counters are copied into `into` (same layout as `counters`). Resolves with the vx_block_record records that
+   * The final counters are copied into `into` (same layout as `counters`). Resolves with the vx_nat_record records that
    * were not done, all of them. */
   stop(into: Uint8Array): Promise<Uint8Array>;
   // The following have nothing to tell without source NAT.
-  /** vx_block_record records not yet done, at most so many; of each worker the oldest first. */
+  /** vx_nat_record records not yet done, at most so many; of each worker the oldest first. */
   natRecords(most: number): Uint8Array;
   /** Those of the last `natRecords` are durable. */
   natRecordsDone(): void;

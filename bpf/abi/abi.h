@@ -304,16 +304,27 @@ struct vx_subscriber_use {
 	__u32 blocks;
 };
 
-/* Who had which public ports from when to when: what is logged. */
-struct vx_block_record {
+/* What is logged of a NAT: whose public ports were from when to when and, where that is wanted, with whom. */
+enum vx_nat_event {
+	VX_NAT_BLOCK_GRANTED,
+	VX_NAT_BLOCK_RELEASED,
+	VX_NAT_SESSION_CREATED,
+	VX_NAT_SESSION_ENDED,
+};
+
+struct vx_nat_record {
 	__u64 time_ns; /* of the engine's clock */
 	__u32 realm;
 	__be32 inside_be;
 	__be32 public_be;
-	__u16 first_port;
+	__be32 remote_be; /* from here on: of sessions, but for last_port; ICMP: the identifier as inside and public port */
+	__u16 first_port; /* public */
 	__u16 last_port;
-	__u8 granted; /* else released */
-	__u8 pad[7];
+	__u16 inside_port;
+	__u16 remote_port;
+	__u8 protocol;
+	__u8 event; /* enum vx_nat_event */
+	__u8 pad[6];
 };
 
 /* A packet for the NAT engine: this header lies where its Ethernet header ended, right in front of the IPv4 header, and

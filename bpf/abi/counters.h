@@ -43,6 +43,7 @@
 	X(replies, "ICMP errors of the gateway's own")                                                      \
 	X(replies_limited, "ICMP errors not sent because of their rate limit")                              \
 	X(records_full, "Port blocks not granted because the log of grants lags behind")                    \
+	X(sessions_unrecorded, "NAT sessions refused because the log of sessions lags behind")              \
 	X(handed_over, "Packets given to the worker that owns their session")                               \
 	X(taken_over, "Packets taken from another worker")                                                  \
 	X(sessions, "NAT sessions there are now")                                                           \

@@ -334,10 +334,10 @@ Napi::Value GatewayObject::stop(const Napi::CallbackInfo &info)
 	counters_.Reset();
 	// The records of the last packets are read when the workers are gone.
 	return Job::start(env, [gateway = std::move(gateway_), into, bytes]() mutable -> Result<Answer> {
-		std::vector<vx_block_record> records;
+		std::vector<vx_nat_record> records;
 		gateway->stop(bytes);
 		if (Nat *nat = gateway->nat())
-			records = nat->block_records(UINT32_MAX);
+			records = nat->log_records(UINT32_MAX);
 		gateway.reset();
 		return Answer([records](Napi::Env env) { return to_js_records(env, records); });
 	});
@@ -349,14 +349,14 @@ Napi::Value GatewayObject::nat_records(const Napi::CallbackInfo &info)
 	if (!require_gateway(info.Env()))
 		return info.Env().Undefined();
 	Nat *nat = gateway_->nat();
-	return to_js_records(info.Env(), nat ? nat->block_records(info[0].ToNumber().Uint32Value())
-					     : std::vector<vx_block_record>{});
+	return to_js_records(info.Env(), nat ? nat->log_records(info[0].ToNumber().Uint32Value())
+					     : std::vector<vx_nat_record>{});
 }
 
 Napi::Value GatewayObject::nat_records_done(const Napi::CallbackInfo &info)
 {
 	if (require_gateway(info.Env()) && gateway_->nat())
-		gateway_->nat()->block_records_done();
+		gateway_->nat()->log_records_done();
 	return info.Env().Undefined();
 }
 

@@ -103,6 +103,7 @@ nat::Config to_engine(const Napi::Object &plan)
 	out.new_sessions_per_second = number(plan, "newSessionsPerSecond");
 	out.sessions_max = number(plan, "sessionsPerWorker");
 	out.mss_clamp = plan.Get("mssClamp").IsNumber() ? number(plan, "mssClamp") : nat::kMssThatFits;
+	out.record_sessions = flag(plan, "recordSessions");
 	out.timeouts = to_timeouts(plan.Get("timeouts").As<Napi::Object>());
 	each(plan, "exclude", [&](const Napi::Object &prefix) {
 		out.exclude.push_back({address_be(prefix, "address"), static_cast<uint8_t>(number(prefix, "length"))});

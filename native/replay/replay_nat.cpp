@@ -24,6 +24,7 @@ nat::Config engine_config(nat::Config config)
 {
 	config.worker = 0;
 	config.key = kKey;
+	config.record_sessions = false;  // nobody keeps records
 	config.fragments_waiting = std::min(config.fragments_waiting, kNatFragmentsHeld);
 	return config;
 }
@@ -88,7 +89,7 @@ void ReplayNat::tick(uint64_t now_ns)
 	for (bool more = true; more;) {
 		more = translation_->tick(now_ns);
 		translation_->settle(now_ns);
-		nat::BlockRecords &records = engine_->records();  // which nobody keeps
+		nat::LogRecords &records = engine_->records();  // which nobody keeps
 		while (records.peek(0))
 			records.done(1);
 	}

@@ -206,12 +206,28 @@ std::vector<Answer> Nat::answers()
 	return all;
 }
 
-std::vector<BlockRecord> Nat::records()
+namespace {
+
+void follow(std::set<RecordedSession> &open, const LogRecord &record)
 {
-	std::vector<BlockRecord> all;
+	const RecordedSession session{record.realm,	 record.protocol,   record.inside_be, record.inside_port,
+				      record.public_be, record.first_port, record.remote_be, record.remote_port};
+	if (record.event == VX_NAT_SESSION_CREATED) {
+		EXPECT_TRUE(open.insert(session).second) << "a session is recorded twice";
+	} else if (record.event == VX_NAT_SESSION_ENDED) {
+		EXPECT_EQ(open.erase(session), 1u) << "a session ends that was not created";
+	}
+}
+
+}  // namespace
+
+std::vector<LogRecord> Nat::records()
+{
+	std::vector<LogRecord> all;
 	for (auto &engine : engines_)
-		while (const BlockRecord *record = engine->records().peek(0)) {
+		while (const LogRecord *record = engine->records().peek(0)) {
 			all.push_back(*record);
+			follow(recorded_, *record);
 			engine->records().done(1);
 		}
 	return all;
@@ -257,6 +273,24 @@ void Nat::check()
 			taken += blocks_->block(number).in_use;
 	uint64_t forwards = scene_.pools.forwards.size();
 	EXPECT_EQ(ports.size(), taken + forwards) << "ports in use are not those of mappings, live and held";
+	if (scene_.config.record_sessions)
+		check_records();
+}
+
+// Who only reads the records knows every session that there is, and none else.
+void Nat::check_records()
+{
+	std::set<RecordedSession> told = recorded_, real;
+	for (const auto &engine : engines_) {
+		for (uint32_t i = 0; const LogRecord *record = engine->records().peek(i); i++)
+			follow(told, *record);
+		for (uint32_t i = 0; i < engine->sessions().top(); i++)
+			if (const Session &one = engine->sessions()[i]; one.flags & kSessionLive)
+				real.emplace(one.realm, one.protocol, one.inside_be, ntohs(one.inside_port_be),
+					     one.public_be, ntohs(one.public_port_be), one.remote_be,
+					     ntohs(one.remote_port_be));
+	}
+	EXPECT_TRUE(told == real) << told.size() << " sessions by the records, " << real.size() << " in the tables";
 }
 
 void Nat::check_worker(uint32_t worker, std::map<uint64_t, uint32_t> &ports)

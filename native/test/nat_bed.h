@@ -7,6 +7,8 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <set>
+#include <tuple>
 
 #include "../core/nat/engine.h"
 #include "nat_packets.h"
@@ -43,6 +45,9 @@ Scene addresses(uint32_t count);
 
 constexpr uint32_t kVni = 100;
 
+// What records tell a session by.
+using RecordedSession = std::tuple<uint32_t, uint8_t, uint32_t, uint16_t, uint32_t, uint16_t, uint32_t, uint16_t>;
+
 // Zeroed, aligned memory.
 class Region {
 public:
@@ -77,7 +82,7 @@ public:
 	void advance(double seconds);
 	void stall(double seconds);  // nothing ticks meanwhile, as when the worker is stopped
 	std::vector<Answer> answers();  // our own ICMP since last asked
-	std::vector<BlockRecord> records();
+	std::vector<LogRecord> records();
 
 	uint64_t now_ns() const { return now_ns_; }
 	uint64_t last_cookie() const { return next_cookie_ - 1; }
@@ -104,6 +109,7 @@ private:
 	void step(Travelling travelling, std::vector<Out> &outs);
 	void drain_fragments(std::vector<Out> &outs);
 	void check_worker(uint32_t worker, std::map<uint64_t, uint32_t> &ports);
+	void check_records();
 
 	Scene scene_;
 	std::unique_ptr<Region> shared_memory_;
@@ -114,6 +120,7 @@ private:
 	std::deque<Travelling> queue_;
 	std::map<uint64_t, Travelling> held_;
 	std::vector<Out> late_;  // fragments let go by time
+	std::set<RecordedSession> recorded_;  // created and not ended, by the records taken so far
 	uint64_t next_cookie_ = 1;
 	uint64_t now_ns_;
 };

@@ -317,7 +317,7 @@ TEST(Pool, OneRecordABlockNamesSubscriberAddressRangeAndTime)
 		nat.open_udp(from("10.0.0.5", 7000 + i).c_str(), kR1);
 	auto records = nat.records();
 	ASSERT_EQ(records.size(), 1u) << "sessions leave none";
-	EXPECT_TRUE(records[0].granted);
+	EXPECT_EQ(records[0].event, VX_NAT_BLOCK_GRANTED);
 	EXPECT_EQ(records[0].time_ns, start);
 	EXPECT_EQ(records[0].realm, kVni);
 	EXPECT_EQ(text(records[0].inside_be), "10.0.0.5");
@@ -328,8 +328,79 @@ TEST(Pool, OneRecordABlockNamesSubscriberAddressRangeAndTime)
 	nat.advance(430);
 	records = nat.records();
 	ASSERT_EQ(records.size(), 1u);
-	EXPECT_FALSE(records[0].granted);
+	EXPECT_EQ(records[0].event, VX_NAT_BLOCK_RELEASED);
 	EXPECT_GE(records[0].time_ns, start + 420000000000);
+}
+
+TEST(Pool, WhereItIsWantedASessionLeavesARecordWhenItIsCreatedAndOneWhenItEnds)
+{
+	Scene scene = small_pool(4);
+	scene.config.record_sessions = true;
+	Nat nat(scene);
+	const uint64_t start = nat.now_ns();
+	const Endpoint mapped = nat.open_udp(kA, kR1);
+	auto records = nat.records();
+	ASSERT_EQ(records.size(), 2u);
+	EXPECT_EQ(records[0].event, VX_NAT_BLOCK_GRANTED);
+	const LogRecord created = records[1];
+	EXPECT_EQ(created.event, VX_NAT_SESSION_CREATED);
+	EXPECT_EQ(created.time_ns, start);
+	EXPECT_EQ(created.realm, kVni);
+	EXPECT_EQ(created.protocol, IPPROTO_UDP);
+	EXPECT_EQ(text({created.inside_be, created.inside_port}), kA);
+	EXPECT_EQ(text({created.public_be, created.first_port}), text(mapped));
+	EXPECT_EQ(created.last_port, created.first_port);
+	EXPECT_EQ(text({created.remote_be, created.remote_port}), kR1);
+	nat.advance(430);
+	records = nat.records();
+	ASSERT_EQ(records.size(), 2u);
+	EXPECT_EQ(records[0].event, VX_NAT_SESSION_ENDED);
+	EXPECT_GE(records[0].time_ns, start + 300000000000);
+	EXPECT_EQ(records[0].first_port, created.first_port);
+	EXPECT_EQ(records[1].event, VX_NAT_BLOCK_RELEASED);
+	nat.check();
+}
+
+TEST(Pool, NoSessionIsCreatedAndNoneEndsWhileItsRecordHasNoRoom)
+{
+	Scene scene = small_pool(4);
+	scene.config.record_sessions = true;
+	scene.config.sessions_per_subscriber = scene.config.records = 8;
+	Nat nat(scene);
+	for (uint32_t i = 0; i < 4; i++)
+		nat.open_udp(from("10.0.0.5", 7000 + i).c_str(), kR1);
+	EXPECT_EQ(nat.refusal(flow("10.0.0.5", 7004)), VX_DROP_session_table_full) << "5 of 8 are taken";
+	EXPECT_EQ(nat.stats().sessions_unrecorded, 1u);
+	nat.advance(430);
+	EXPECT_EQ(nat.sessions(), 1u) << "three ends had room";
+	nat.check();
+	EXPECT_EQ(nat.records().size(), 8u);
+	nat.advance(1);
+	EXPECT_EQ(nat.sessions(), 0u);
+	nat.check();
+	nat.open_udp(kB, kR1);
+	nat.check();
+}
+
+TEST(Pool, WhatGoesWithAMappingGoesOnlyWhenAllOfItCanBeRecorded)
+{
+	Scene scene = small_pool(4);
+	scene.config.record_sessions = true;
+	scene.config.filtering = Filtering::endpoint_independent;
+	scene.config.sessions_per_subscriber = scene.config.records = 40;
+	Nat nat(scene);
+	const Endpoint mapped = nat.open_udp(kA, kR1);
+	nat.advance(290);
+	for (uint32_t i = 0; i < 20; i++)
+		nat.outside(udp({address("198.51.100.9"), static_cast<uint16_t>(2000 + i)}, mapped, 20));
+	EXPECT_EQ(nat.sessions(), 21u);
+	nat.advance(20);
+	EXPECT_EQ(nat.sessions(), 21u) << "18 records have room, 21 would be needed";
+	nat.check();
+	nat.records();
+	nat.advance(1);
+	EXPECT_EQ(nat.sessions(), 0u);
+	nat.check();
 }
 
 TEST(Pool, NothingIsGrantedOrForgottenWhileTheLogLags)
@@ -348,7 +419,8 @@ TEST(Pool, NothingIsGrantedOrForgottenWhileTheLogLags)
 	nat.advance(1);
 	const auto released = nat.records();
 	ASSERT_EQ(released.size(), 2u);
-	EXPECT_FALSE(released[0].granted || released[1].granted);
+	EXPECT_EQ(released[0].event, VX_NAT_BLOCK_RELEASED);
+	EXPECT_EQ(released[1].event, VX_NAT_BLOCK_RELEASED);
 	EXPECT_EQ(nat.blocks().free_blocks(0), 8u);
 	EXPECT_EQ(nat.engine().subscribers().count(), 0u);
 }

@@ -44,7 +44,9 @@ Scene Simulation::make_scene(uint32_t workers)
 	config.sessions_per_subscriber = one_of<uint32_t>(random_, {20, 200});
 	config.new_sessions_per_second = one_of<uint32_t>(random_, {20, 100000});
 	config.sessions_max = one_of<uint32_t>(random_, {40, 150, 600});
-	config.records = one_of<uint32_t>(random_, {2, 64});
+	config.record_sessions = chance(30);
+	config.records = config.record_sessions ? one_of<uint32_t>(random_, {200, 1000})
+						: one_of<uint32_t>(random_, {2, 64});
 	config.timeouts = {.tcp_established = 60, .tcp_opening = 20, .tcp_closing = 15, .udp = 30, .icmp = 10,
 			   .port_hold = one_of<uint32_t>(random_, {1, 20}), .fragments = 5, .unsolicited_syn = 6};
 	if (chance(50))

@@ -208,13 +208,13 @@ TEST(Workers, ABlockIsNotGrantedBeforeTheTimeItWasReleasedAtHoweverTheWorkersClo
 	Bytes bytes = udp(of_worker(1), endpoint(kR1));
 	Packet packet{.ip = bytes.data(), .length = static_cast<uint32_t>(bytes.size()), .realm = kVni, .from = Side::inside};
 	ASSERT_EQ(nat.engine(1).process(packet, later_ns - 5000000).action, Action::forward);
-	std::vector<BlockRecord> all;
+	std::vector<LogRecord> all;
 	for (uint32_t worker = 0; worker < 2; worker++)
-		for (uint32_t i = 0; const BlockRecord *record = nat.engine(worker).records().peek(i); i++)
+		for (uint32_t i = 0; const LogRecord *record = nat.engine(worker).records().peek(i); i++)
 			all.push_back(*record);
 	ASSERT_EQ(all.size(), 3u);
-	EXPECT_FALSE(all[1].granted);
-	EXPECT_TRUE(all[2].granted);
+	EXPECT_EQ(all[1].event, VX_NAT_BLOCK_RELEASED);
+	EXPECT_EQ(all[2].event, VX_NAT_BLOCK_GRANTED);
 	EXPECT_GT(all[2].time_ns, all[1].time_ns);
 }
 

@@ -114,11 +114,11 @@ TEST(SharedPorts, RecordsArriveInOrderAndWholeAndAFullRingStopsTheWriterOnly)
 	constexpr uint32_t kRecords = 20000;
 	Region memory(64 * 64);
 	Arena arena(memory.bytes());
-	BlockRecords records(arena, 64);
+	LogRecords records(arena, 64);
 	std::thread reader([&] {
 		for (uint32_t expected = 0; expected < kRecords;) {
 			uint32_t count = 0;
-			while (const vx_block_record *record = records.peek(count)) {
+			while (const vx_nat_record *record = records.peek(count)) {
 				ASSERT_EQ(record->time_ns, expected + count);
 				ASSERT_EQ(record->realm, expected + count);
 				ASSERT_EQ(record->public_be, ~(expected + count));
@@ -135,7 +135,7 @@ TEST(SharedPorts, RecordsArriveInOrderAndWholeAndAFullRingStopsTheWriterOnly)
 			std::this_thread::yield();
 			continue;
 		}
-		vx_block_record record{};
+		vx_nat_record record{};
 		record.time_ns = record.realm = i;
 		record.public_be = ~i;
 		records.write(record);
@@ -155,7 +155,7 @@ TEST(SharedPorts, EnginesThatContendForBlocksLogEachGrantAndReleaseInItsTurn)
 	struct One {
 		std::unique_ptr<Region> memory;
 		std::unique_ptr<Engine> engine;
-		std::vector<vx_block_record> log;
+		std::vector<vx_nat_record> log;
 		uint32_t opened = 0, refused = 0;
 		std::atomic<bool> over{false};
 	} all[kWorkers];
@@ -197,7 +197,7 @@ TEST(SharedPorts, EnginesThatContendForBlocksLogEachGrantAndReleaseInItsTurn)
 		for (bool last = false; !last;) {
 			last = one.over;
 			uint32_t count = 0;
-			for (; const vx_block_record *record = one.engine->records().peek(count); count++)
+			for (; const vx_nat_record *record = one.engine->records().peek(count); count++)
 				one.log.push_back(*record);
 			one.engine->records().done(count);
 			if (!count)
@@ -213,13 +213,13 @@ TEST(SharedPorts, EnginesThatContendForBlocksLogEachGrantAndReleaseInItsTurn)
 	uint32_t opened = 0, refused = 0;
 	for (const One &one : all) {
 		std::map<std::pair<uint32_t, uint16_t>, uint32_t> has;
-		for (const vx_block_record &record : one.log) {
+		for (const vx_nat_record &record : one.log) {
 			uint32_t &owner = has[{record.public_be, record.first_port}];
-			if (record.granted)
+			if (record.event == VX_NAT_BLOCK_GRANTED)
 				EXPECT_EQ(owner, 0u) << "granted twice";
 			else
 				EXPECT_EQ(owner, record.inside_be) << "released by another";
-			owner = record.granted ? record.inside_be : 0;
+			owner = record.event == VX_NAT_BLOCK_GRANTED ? record.inside_be : 0;
 		}
 		for (const auto &[block, owner] : has)
 			EXPECT_EQ(owner, 0u);

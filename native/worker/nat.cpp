@@ -18,6 +18,7 @@ namespace vx {
 namespace {
 constexpr uint64_t kAnswerNsMax = 5000000000;
 constexpr useconds_t kAnswerPause_us = 200;
+constexpr uint32_t kSessionRecords = 1 << 20;  // of a worker, not yet durable
 constexpr uint32_t kLookedAtOnce = 4096;  // records: some 50 us of a worker's time
 constexpr uint32_t kComparedAtOnce = 320000;  // likewise, subscribers with the top ones
 
@@ -40,6 +41,8 @@ Result<std::unique_ptr<Nat>> Nat::make(const SourceNat &plan, std::span<const in
 		nat::Config config = plan.engine;
 		config.worker = i;
 		config.fragments_waiting = std::min(config.fragments_waiting, kNatFragmentsHeld);
+		if (config.record_sessions)
+			config.records = std::max(kSessionRecords, std::min(config.sessions_per_subscriber, config.sessions_max));
 		if (getrandom(&config.key, sizeof config.key, 0) != sizeof config.key)
 			return Error{"WORKER_FAILED", "getrandom", errno, ""};
 		worker->wake = Fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -97,14 +100,14 @@ bool Nat::ask(uint32_t worker, Slice slice)
 	return true;
 }
 
-std::vector<vx_block_record> Nat::block_records(uint32_t most)
+std::vector<vx_nat_record> Nat::log_records(uint32_t most)
 {
-	std::vector<vx_block_record> all;
+	std::vector<vx_nat_record> all;
 	for (auto &worker : workers_) {
-		const nat::BlockRecords &records = worker->engine->records();
+		const nat::LogRecords &records = worker->engine->records();
 		worker->records_read = 0;
 		for (; all.size() < most; worker->records_read++) {
-			const vx_block_record *record = records.peek(worker->records_read);
+			const vx_nat_record *record = records.peek(worker->records_read);
 			if (!record)
 				break;
 			all.push_back(*record);
@@ -113,7 +116,7 @@ std::vector<vx_block_record> Nat::block_records(uint32_t most)
 	return all;
 }
 
-void Nat::block_records_done()
+void Nat::log_records_done()
 {
 	for (auto &worker : workers_)
 		worker->engine->records().done(std::exchange(worker->records_read, 0));

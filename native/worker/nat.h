@@ -61,9 +61,9 @@ public:
 	bool ask(uint32_t worker, Slice slice);
 
 	// Records that are not done yet, the oldest first of each worker.
-	std::vector<vx_block_record> block_records(uint32_t most);
-	// Those of the last block_records() are durable.
-	void block_records_done();
+	std::vector<vx_nat_record> log_records(uint32_t most);
+	// Those of the last log_records() are durable.
+	void log_records_done();
 	// nullopt: a worker does not answer.
 	std::optional<SessionPage> sessions(const nat::SessionFilter &filter, uint64_t cursor, uint32_t limit);
 	// nullopt: likewise. Those with the most sessions, most first.

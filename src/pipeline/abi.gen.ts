@@ -93,6 +93,14 @@ export const vxSessionState = {
   reset: 5,
 } as const;
 
+/** enum vx_nat_event */
+export const vxNatEvent = {
+  blockGranted: 0,
+  blockReleased: 1,
+  sessionCreated: 2,
+  sessionEnded: 3,
+} as const;
+
 /** enum vx_exception_reason */
 export const vxExceptionReason = {
   neighbour: 0,
@@ -196,7 +204,7 @@ export const vxWork = {
 
 /** struct vx_nat_counters */
 export const vxNatCounters = {
-  bytes: 160,
+  bytes: 168,
   offset: {
     sessionsCreated: 0,
     sessionsExpired: 8,
@@ -213,11 +221,12 @@ export const vxNatCounters = {
     replies: 96,
     repliesLimited: 104,
     recordsFull: 112,
-    handedOver: 120,
-    takenOver: 128,
-    sessions: 136,
-    mappings: 144,
-    subscribers: 152,
+    sessionsUnrecorded: 120,
+    handedOver: 128,
+    takenOver: 136,
+    sessions: 144,
+    mappings: 152,
+    subscribers: 160,
   },
 } as const;
 
@@ -234,7 +243,7 @@ export const vxSlot = {
     heartbeat: 992,
     work: 1000,
     nat: 1032,
-    sampled: 1192,
+    sampled: 1200,
   },
 } as const;
 
@@ -451,18 +460,22 @@ export const vxSubscriberUse = {
   },
 } as const;
 
-/** struct vx_block_record */
-export const vxBlockRecord = {
-  bytes: 32,
+/** struct vx_nat_record */
+export const vxNatRecord = {
+  bytes: 40,
   offset: {
     timeNs: 0,
     realm: 8,
     insideBe: 12,
     publicBe: 16,
-    firstPort: 20,
-    lastPort: 22,
-    granted: 24,
-    pad: 25,
+    remoteBe: 20,
+    firstPort: 24,
+    lastPort: 26,
+    insidePort: 28,
+    remotePort: 30,
+    protocol: 32,
+    event: 33,
+    pad: 34,
   },
 } as const;
 
@@ -590,11 +603,12 @@ export const natCounters = [
   { name: "replies", offset: 96, help: "ICMP errors of the gateway's own" },
   { name: "replies_limited", offset: 104, help: "ICMP errors not sent because of their rate limit" },
   { name: "records_full", offset: 112, help: "Port blocks not granted because the log of grants lags behind" },
-  { name: "handed_over", offset: 120, help: "Packets given to the worker that owns their session" },
-  { name: "taken_over", offset: 128, help: "Packets taken from another worker" },
-  { name: "sessions", offset: 136, help: "NAT sessions there are now" },
-  { name: "mappings", offset: 144, help: "Inside endpoints that have a public port now, resting ones too" },
-  { name: "subscribers", offset: 152, help: "Inside hosts that have a port block now" },
+  { name: "sessions_unrecorded", offset: 120, help: "NAT sessions refused because the log of sessions lags behind" },
+  { name: "handed_over", offset: 128, help: "Packets given to the worker that owns their session" },
+  { name: "taken_over", offset: 136, help: "Packets taken from another worker" },
+  { name: "sessions", offset: 144, help: "NAT sessions there are now" },
+  { name: "mappings", offset: 152, help: "Inside endpoints that have a public port now, resting ones too" },
+  { name: "subscribers", offset: 160, help: "Inside hosts that have a port block now" },
 ] as const;
 
 /** Drop reasons, in the order of enum vx_drop. */

@@ -9,7 +9,8 @@
 // the new start is what is certain, and nobody else had the ports before it.
 import { systemReason, VxpipeError } from "./errors.js";
 import type { EventLog } from "./events.js";
-import type { BlockRecord } from "./nat-names.js";
+import type { TimedRecord } from "./flow-messages.js";
+import { protocolName, type NatRecord } from "./nat-names.js";
 import { linesBackward, linesWith, RecordsFile } from "./records-file.js";
 
 /** A block of ports and whose it is or was; times in milliseconds. */
@@ -60,6 +61,8 @@ export class BlockLog {
     path: string | null,
     private readonly events: EventLog,
     private readonly now: () => number = Date.now,
+    /** Told of everything that is durable, once. */
+    private readonly told: (records: readonly TimedRecord[]) => void = () => undefined,
   ) {
     this.file = path === null ? null : new RecordsFile(path);
   }
@@ -82,27 +85,30 @@ export class BlockLog {
   }
 
   /** Oldest first. False: they are not on the disk; they are to be given again. */
-  add(records: readonly BlockRecord[], toWallNs: bigint): Promise<boolean> {
+  add(records: readonly NatRecord[], toWallNs: bigint): Promise<boolean> {
     return this.inTurn(async () => {
       const changes = changesOf(records, toWallNs);
       if (!(await this.write(this.linesOf(changes)))) return false;
       for (const change of changes) this.apply(change);
+      this.told(changes);
       return true;
     });
   }
 
   /** Nothing is held any more: the packet path has ended. Its memory is gone, so what cannot be written now is owed. */
-  end(records: readonly BlockRecord[], toWallNs: bigint): Promise<void> {
+  end(records: readonly NatRecord[], toWallNs: bigint): Promise<void> {
     return this.inTurn(async () => {
       const changes = changesOf(records, toWallNs);
       const ended = [...this.held.values()].flat();
       const lines = this.linesOf(changes);
       for (const change of changes) this.apply(change);
       const time = this.now();
-      for (const one of [...this.held.values()].flat()) {
+      const left = [...this.held.values()].flat();
+      for (const one of left) {
         lines.push(lineText("released", time, one, one.from));
         this.close(one, time);
       }
+      this.told([...changes, ...left.map((one) => ({ ...one, time, granted: false }))]);
       if (this.file === null) return;
       this.owed.push(...lines);
       this.ended.push(...ended);
@@ -204,33 +210,37 @@ export class BlockLog {
     ]);
     this.begun = true;
     for (const one of left) this.remember({ ...one, to: one.to ?? over });
+    this.told(left.map((one) => ({ ...one, time: one.to ?? over, granted: false })));
   }
 
-  private linesOf(changes: readonly Change[]): string[] {
+  private linesOf(changes: readonly TimedRecord[]): string[] {
     const granted = new Map<string, number>();
-    return changes.map(({ record, time }) => {
-      const key = holderOf(record);
-      if (record.granted) {
+    return changes.map((change) => {
+      if (!("granted" in change)) return sessionText(change);
+      const { time } = change;
+      const key = holderOf(change);
+      if (change.granted) {
         granted.set(key, time);
-        return lineText("granted", time, record, null);
+        return lineText("granted", time, change, null);
       }
-      const from = granted.get(key) ?? this.holdingOf(record)?.from ?? null;
+      const from = granted.get(key) ?? this.holdingOf(change)?.from ?? null;
       granted.delete(key);
-      return lineText("released", time, record, from);
+      return lineText("released", time, change, from);
     });
   }
 
-  private holdingOf(record: Omit<BlockRecord, "timeNs" | "granted">): Holding | undefined {
-    return this.held.get(keyOf(record))?.find((one) => one.inside === record.inside && one.vni === record.vni);
+  private holdingOf(block: Block): Holding | undefined {
+    return this.held.get(keyOf(block))?.find((one) => one.inside === block.inside && one.vni === block.vni);
   }
 
-  private apply({ record, time }: Change): void {
-    const { timeNs: _, granted, ...block } = record;
+  private apply(change: TimedRecord): void {
+    if (!("granted" in change)) return;
+    const { granted, time, ...block } = change;
     if (!granted) {
-      const one = this.holdingOf(record);
+      const one = this.holdingOf(block);
       return one === undefined ? undefined : this.close(one, time);
     }
-    const key = keyOf(record);
+    const key = keyOf(block);
     this.held.set(key, [...(this.held.get(key) ?? []), { ...block, from: time, to: null }]);
   }
 
@@ -258,15 +268,10 @@ function holderOf(block: Block): string {
   return `${keyOf(block)} ${block.vni} ${block.inside}`;
 }
 
-interface Change {
-  record: BlockRecord;
-  time: number;
-}
-
 /** In their order: what one worker released another may have been granted at once, and be read before. */
-function changesOf(records: readonly BlockRecord[], toWallNs: bigint): Change[] {
+function changesOf(records: readonly NatRecord[], toWallNs: bigint): TimedRecord[] {
   const sorted = [...records].sort((a, b) => (a.timeNs < b.timeNs ? -1 : a.timeNs > b.timeNs ? 1 : 0));
-  return sorted.map((record) => ({ record, time: Number((record.timeNs + toWallNs) / 1_000_000n) }));
+  return sorted.map(({ timeNs, ...record }) => ({ ...record, time: Number((timeNs + toWallNs) / 1_000_000n) }));
 }
 
 function identity(one: Holding): string {
@@ -289,6 +294,20 @@ function lineText(event: LineKind, time: number, block: Block, from: number | nu
     firstPort,
     lastPort,
     ...since,
+  });
+}
+
+/** As `nat session list` names things. A session that never ends here ended with its block, or with the run. */
+function sessionText(session: Extract<TimedRecord, { created: boolean }>): string {
+  const { time, created, protocol, vni, inside, insidePort, outside, outsidePort, remote, remotePort } = session;
+  return JSON.stringify({
+    time: new Date(time).toISOString(),
+    event: created ? "created" : "ended",
+    protocol: protocolName(protocol),
+    vni,
+    inside: `${inside}:${insidePort}`,
+    outside: `${outside}:${outsidePort}`,
+    remote: `${remote}:${remotePort}`,
   });
 }
 

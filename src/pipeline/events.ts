@@ -22,12 +22,17 @@ export const eventKinds = {
   ledger_unbalanced: ["error", "A defect: packets are unaccounted for after everything has ended."],
   lines_missed: ["warn", "The reader of a stream, or of the log, is too slow, and so many lines were left out."],
   link_changed: ["warn", "An interface went up or down, or changed its MTU or MAC."],
+  nat_export_failed: ["warn", "A collector of NAT records cannot be reached; why. Packets and other records go on."],
+  nat_export_resumed: ["info", "The collector is sent records again."],
   nat_pool_exhausted: [
     "error",
     "Subscribers find no free port block: new sessions are dropped as `no_block`; how many.",
   ],
   nat_records_failed: ["error", "`nat.source.records.file` cannot be written; records wait in memory."],
-  nat_records_lag: ["error", "Port blocks are not granted because the records of earlier grants are not on the disk."],
+  nat_records_lag: [
+    "error",
+    "No port blocks are granted, or sessions created, because earlier records are not on the disk.",
+  ],
   nat_records_resumed: ["info", "The records' file is written again; nothing is missing in it."],
   nat_sessions_full: ["error", "`nat.source.maxSessions` is reached: new sessions are dropped; how many."],
   nat_subscriber_limited: ["warn", "Subscribers are at their limits: what was dropped for which of them."],

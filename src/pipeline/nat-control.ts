@@ -1,17 +1,19 @@
 // Source NAT as the control plane sees it: who has which ports, sessions, pools, and what goes wrong with them. Made by
 // runtime.ts; asked by the API and the telemetry; main thread.
 import type { Gateway, NatEndpoint, NatSessionFilter } from "xdp-socket";
-import { vxBlockRecord } from "./abi.gen.js";
+import { vxNatRecord } from "./abi.gen.js";
 import { BlockLog, type Holding } from "./block-log.js";
 import { blocksOf } from "./config/check-source-nat.js";
 import { formatIpv4, parseIpv4 } from "./config/formats.js";
 import { VxpipeError } from "./errors.js";
 import type { EventLog, EventName } from "./events.js";
+import { FlowExport } from "./flow-export.js";
+import { flowProtocols } from "./flow-messages.js";
 import {
   endpointOf,
   protocolOf,
   protocolName,
-  readBlockRecords,
+  readNatRecords,
   readSessions,
   readSubscribers,
   timeOf,
@@ -58,6 +60,7 @@ const repeatMs = 60_000;
 
 export class NatControl {
   readonly log: BlockLog;
+  readonly exports: readonly FlowExport[];
   private pumping: Promise<void> | null = null;
   private timer: NodeJS.Timeout | null = null;
   private question: Promise<unknown> = Promise.resolve();
@@ -72,7 +75,13 @@ export class NatControl {
     private readonly gateway: () => Gateway | null,
     events: EventLog,
   ) {
-    this.log = new BlockLog(plan.recordsFile, events);
+    this.exports = flowProtocols.flatMap((protocol) => {
+      const collector = plan.collectors[protocol];
+      return collector === null ? [] : [new FlowExport(protocol, collector, events)];
+    });
+    this.log = new BlockLog(plan.recordsFile, events, Date.now, (records) => {
+      for (const one of this.exports) one.send(records);
+    });
     this.blocks = blocksByAddress(plan);
     this.troubles = troublesOf(events, () => this.poolText());
   }
@@ -84,6 +93,7 @@ export class NatControl {
   /** Before packets flow. */
   async start(): Promise<void> {
     if (!this.on) return;
+    await Promise.all(this.exports.map((one) => one.open()));
     await this.log.start();
     // A file that cannot be written is tried again by tick().
     this.timer = setInterval(() => {
@@ -111,22 +121,24 @@ export class NatControl {
       const bytes = gateway.natRecords(recordsAtOnce);
       // Also when there are none: what failed is tried again.
       if (bytes.length === 0 && !this.log.lagging) return;
-      const done = await this.log.add(readBlockRecords(bytes), toWallNs());
+      const done = await this.log.add(readNatRecords(bytes), toWallNs());
       if (!done) return;
       gateway.natRecordsDone();
-      if (bytes.length < recordsAtOnce * vxBlockRecord.bytes) return;
+      if (bytes.length < recordsAtOnce * vxNatRecord.bytes) return;
     }
   }
 
   /** The packet path has ended, and with it all sessions; `records`: what it had not told. Whoever ends it waits for `pump`
    * before, so that nothing is told twice. */
   async ended(records: Uint8Array | null): Promise<void> {
-    if (this.on) await this.log.end(readBlockRecords(records ?? new Uint8Array()), toWallNs());
+    if (this.on) await this.log.end(readNatRecords(records ?? new Uint8Array()), toWallNs());
   }
 
   async stop(): Promise<void> {
     if (this.timer !== null) clearInterval(this.timer);
-    if (this.on) await this.log.stop();
+    if (!this.on) return;
+    await this.log.stop();
+    await Promise.all(this.exports.map((one) => one.close()));
   }
 
   /** SIGHUP: logrotate may have moved the file. */
@@ -318,12 +330,12 @@ function troublesOf(events: EventLog, pool: () => string): Trouble[] {
     ),
     one(
       "nat_records_lag",
-      counted("records_full"),
-      (more) => `${more} port blocks were not granted: records lag behind`,
+      (reading) => counted("records_full")(reading) + counted("sessions_unrecorded")(reading),
+      (more) => `${more} port blocks were not granted, or sessions not created: records lag behind`,
     ),
     one(
       "nat_sessions_full",
-      dropped("session_table_full"),
+      (reading) => Math.max(dropped("session_table_full")(reading) - counted("sessions_unrecorded")(reading), 0),
       (more) => `${more} packets found no room for a session: nat.source.maxSessions`,
     ),
     one(

@@ -1,6 +1,6 @@
 // NAT's binary records from the packet path, and its endpoints, as people write them. Called by the record keeper, the API and
 // the command line. Pure.
-import { vxBlockRecord, vxConstant, vxSessionState, vxSessionView, vxSubscriberUse } from "./abi.gen.js";
+import { vxConstant, vxNatEvent, vxNatRecord, vxSessionState, vxSessionView, vxSubscriberUse } from "./abi.gen.js";
 import { formatIpv4, parseEndpoint, parseIpv4 } from "./config/formats.js";
 import { VxpipeError } from "./errors.js";
 
@@ -25,6 +25,9 @@ export interface SubscriberUse {
   blocks: number;
 }
 
+/** What the packet path tells of its NAT. */
+export type NatRecord = BlockRecord | SessionRecord;
+
 /** A block of ports came to a subscriber, or left it. */
 export interface BlockRecord {
   /** CLOCK_MONOTONIC. */
@@ -35,6 +38,20 @@ export interface BlockRecord {
   firstPort: number;
   lastPort: number;
   granted: boolean;
+}
+
+/** A session began or ended. ICMP: the identifier as inside and outside port. */
+export interface SessionRecord {
+  timeNs: bigint;
+  protocol: number;
+  vni: number | null;
+  inside: string;
+  insidePort: number;
+  outside: string;
+  outsidePort: number;
+  remote: string;
+  remotePort: number;
+  created: boolean;
 }
 
 export const protocolNumbers = { icmp: 1, tcp: 6, udp: 17 } as const;
@@ -92,17 +109,31 @@ export function readSubscribers(bytes: Uint8Array): SubscriberUse[] {
   }));
 }
 
-export function readBlockRecords(bytes: Uint8Array): BlockRecord[] {
-  const { offset } = vxBlockRecord;
-  return each(bytes, vxBlockRecord.bytes, (view) => ({
-    timeNs: view.getBigUint64(offset.timeNs, true),
-    vni: vniOf(view, offset.realm),
-    inside: addressOf(view, offset.insideBe),
-    outside: addressOf(view, offset.publicBe),
-    firstPort: view.getUint16(offset.firstPort, true),
-    lastPort: view.getUint16(offset.lastPort, true),
-    granted: view.getUint8(offset.granted) !== 0,
-  }));
+export function readNatRecords(bytes: Uint8Array): NatRecord[] {
+  const { offset } = vxNatRecord;
+  return each(bytes, vxNatRecord.bytes, (view) => {
+    const event = view.getUint8(offset.event);
+    const common = {
+      timeNs: view.getBigUint64(offset.timeNs, true),
+      vni: vniOf(view, offset.realm),
+      inside: addressOf(view, offset.insideBe),
+      outside: addressOf(view, offset.publicBe),
+    };
+    const port = (at: number): number => view.getUint16(at, true);
+    if (event === vxNatEvent.blockGranted || event === vxNatEvent.blockReleased) {
+      const granted = event === vxNatEvent.blockGranted;
+      return { ...common, firstPort: port(offset.firstPort), lastPort: port(offset.lastPort), granted };
+    }
+    return {
+      ...common,
+      protocol: view.getUint8(offset.protocol),
+      insidePort: port(offset.insidePort),
+      outsidePort: port(offset.firstPort),
+      remote: addressOf(view, offset.remoteBe),
+      remotePort: port(offset.remotePort),
+      created: event === vxNatEvent.sessionCreated,
+    };
+  });
 }
 
 /** `--protocol`: a name, or a number. */

@@ -9,6 +9,7 @@ import { sameTables } from "./allowlist/table.js";
 import type { AllowlistMatch, Config, StaticRule } from "./config/config.js";
 import { parseAddress, parseMac, parsePrefix, vniRanges } from "./config/formats.js";
 import { sourceNatOf, type SourceNatWanted } from "./source-nat.js";
+import { type FlowProtocol, flowProtocols } from "./flow-messages.js";
 
 /** What the packet path is made with once and for all: a change needs a restart. */
 export interface Datapath extends Omit<
@@ -40,6 +41,8 @@ export interface Plan {
   rules: readonly StaticRule[];
   /** Where grants of port blocks are recorded; null: nowhere but in memory. */
   recordsFile: string | null;
+  /** HOST:PORT; null: none. */
+  collectors: Record<FlowProtocol, string | null>;
   control: { listen: string; socket: string };
   stateDirectory: string;
   logLevel: string;
@@ -95,6 +98,7 @@ export function planOf(config: Config, allowlist: Allowlist | null): Plan {
     match,
     rules: nat.destination,
     recordsFile: nat.source?.records.file ?? null,
+    collectors: { ipfix: nat.source?.records.ipfix ?? null, netflow: nat.source?.records.netflow ?? null },
     control: config.control,
     stateDirectory: config.state.directory,
     logLevel: config.log.level,
@@ -275,6 +279,9 @@ function restartKeys(old: Plan, wanted: Plan): string[] {
   if (old.control.listen !== wanted.control.listen) keys.push("control.listen");
   if (old.control.socket !== wanted.control.socket) keys.push("control.socket");
   if (old.recordsFile !== wanted.recordsFile) keys.push("nat.source.records.file");
+  for (const protocol of flowProtocols) {
+    if (old.collectors[protocol] !== wanted.collectors[protocol]) keys.push(`nat.source.records.${protocol}`);
+  }
   if (old.stateDirectory !== wanted.stateDirectory) keys.push("state.directory");
   return keys;
 }

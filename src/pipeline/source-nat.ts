@@ -56,6 +56,7 @@ export function sourceNatOf(source: SourceNat): SourceNatWanted {
     midstream: source.tcpMidstream,
     mssClamp: mssClamp === "off" ? 0 : mssClamp,
     timeouts: { ...timeouts },
+    recordSessions: source.records.sessions,
   };
 }
 

@@ -3,6 +3,7 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry, type MetricType } from "prom-client";
 import { counters, drops, natCounters } from "../pipeline/abi.gen.js";
 import { directions, natGauges, sumOf, type Reading } from "../pipeline/observe.js";
+import type { FlowExport } from "../pipeline/flow-export.js";
 import type { Runtime } from "../pipeline/runtime.js";
 
 interface Sample {
@@ -106,6 +107,22 @@ function natMetrics(runtime: Runtime, read: () => Reading, counter: Define, gaug
     if (runtime.phase !== "running") return [];
     return runtime.nat.pool().map(({ address, utilization }) => ({ labels: { address }, value: utilization }));
   });
+  const exported = (value: (one: FlowExport) => number) => (): Sample[] =>
+    runtime.phase === "starting"
+      ? []
+      : runtime.nat.exports.map((one) => ({ labels: { protocol: one.protocol }, value: value(one) }));
+  counter(
+    "vxpipe_nat_exported_total",
+    "NAT records sent to a collector",
+    ["protocol"],
+    exported(({ sent }) => sent),
+  );
+  counter(
+    "vxpipe_nat_unexported_total",
+    "NAT records without a way to the collector",
+    ["protocol"],
+    exported(({ failed }) => failed),
+  );
   for (const { name, help } of natCounters) {
     const [define, suffix] = natGauges.has(name) ? [gauge, ""] : [counter, "_total"];
     define(`vxpipe_nat_${name}${suffix}`, help, ["worker"], () =>

@@ -16,7 +16,7 @@ import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { BlockLog, searchRecords } from "../../src/pipeline/block-log.js";
 import { EventLog } from "../../src/pipeline/events.js";
-import type { BlockRecord } from "../../src/pipeline/nat-names.js";
+import type { BlockRecord, SessionRecord } from "../../src/pipeline/nat-names.js";
 
 const second = 1_000_000_000n;
 /** 2026-11-21T12:00:00Z, in milliseconds, when the monotonic clock began. */
@@ -290,4 +290,62 @@ test("lines are found in a file of many pieces, and by their own address only", 
   assert.equal(await searchRecords(path, "203.0.113.11", 2100, zero + 1), null);
   assert.equal(existsSync(`${path}.missing`), false);
   assert.equal(await searchRecords(`${path}.missing`, "203.0.113.1", 2100, zero), null);
+});
+
+test("sessions stand among the blocks, and whose a port was is still answered by its block", async (t) => {
+  const { path, make } = kept(t);
+  const log = await make();
+  const session = (at: number, created: boolean): SessionRecord => ({
+    timeNs: BigInt(at) * second,
+    protocol: 6,
+    vni: 100,
+    inside: "10.0.0.5",
+    insidePort: 5000,
+    outside: "203.0.113.1",
+    outsidePort: 2050,
+    remote: "198.51.100.7",
+    remotePort: 443,
+    created,
+  });
+  await log.add([session(2, true), record(1, true), session(3, false), record(9, false)], toWall);
+  await log.stop();
+  assert.deepEqual(
+    lines(path).map(({ event }) => event),
+    ["start", "granted", "created", "ended", "released", "stop"],
+  );
+  assert.deepEqual(lines(path)[2], {
+    time: "2026-11-21T12:00:02.000Z",
+    event: "created",
+    protocol: "tcp",
+    vni: 100,
+    inside: "10.0.0.5:5000",
+    outside: "203.0.113.1:2050",
+    remote: "198.51.100.7:443",
+  });
+  const holding = await searchRecords(path, "203.0.113.1", 2050, zero + 5000);
+  assert.deepEqual([holding?.inside, holding?.from, holding?.to], ["10.0.0.5", zero + 1000, zero + 9000]);
+  assert.equal(await searchRecords(path, "203.0.113.1", 2050, zero + 9000), null);
+});
+
+test("whoever listens is told of everything that is durable, once, the end and what a killed run left included", async (t) => {
+  const { path, events, now, make } = kept(t);
+  const killed = await make();
+  await killed.add([record(1, true)], toWall);
+  const heard: string[] = [];
+  now.seconds = 10;
+  const log = new BlockLog(
+    path,
+    new EventLog((_, event) => events.push(event)),
+    () => zero + now.seconds * 1000,
+    (records) =>
+      heard.push(
+        ...records.map((one) => `${(one.time - zero) / 1000} ${one.inside} ${"granted" in one && one.granted}`),
+      ),
+  );
+  await log.start();
+  await log.add([record(11, true, "10.0.0.6", 4096)], toWall);
+  now.seconds = 20;
+  await log.end([], toWall);
+  await log.stop();
+  assert.deepEqual(heard, ["10 10.0.0.5 false", "11 10.0.0.6 true", "20 10.0.0.6 false"]);
 });

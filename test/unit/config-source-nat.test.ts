@@ -201,19 +201,14 @@ const wrong: [title: string, source: string, problem: string, rest?: string, sta
     "3:74: nat.destination: not together with nat.source yet: replies would not be translated back",
   ],
   [
-    "session records are refused in a sentence",
-    `${pool}, records: { sessions: true }`,
-    "3:70: nat.source.records.sessions is not in this version",
+    "a collector has a port",
+    `${pool}, records: { netflow: "192.0.2.1" }`,
+    '3:79: nat.source.records.netflow: "192.0.2.1" is not HOST:PORT such as 192.0.2.1:4739 or collector.example.net:4739',
   ],
   [
-    "NetFlow records are refused in a sentence",
-    `${pool}, records: { netflow: "192.0.2.1:2055" }`,
-    "3:70: nat.source.records.netflow is not in this version",
-  ],
-  [
-    "IPFIX records are refused in a sentence",
-    `${pool}, records: { ipfix: "192.0.2.1:4739" }`,
-    "3:70: nat.source.records.ipfix is not in this version",
+    "a collector's address is one",
+    `${pool}, records: { ipfix: "192.0.2.300:4739" }`,
+    '3:77: nat.source.records.ipfix: "192.0.2.300" is not an address or a host\'s name',
   ],
 ];
 

@@ -9,7 +9,8 @@ import { Imports } from "../../src/api/import-progress.js";
 import { addRoutes } from "../../src/api/routes.js";
 import {
   natCounters,
-  vxBlockRecord,
+  vxNatEvent,
+  vxNatRecord,
   vxConstant,
   vxCounters,
   vxDrop,
@@ -94,15 +95,15 @@ function session(inside: string, port: number, realm = 100): Uint8Array {
 }
 
 function granted(inside: string, firstPort: number, isGrant = true): Uint8Array {
-  const view = new DataView(new ArrayBuffer(vxBlockRecord.bytes));
-  const { offset } = vxBlockRecord;
+  const view = new DataView(new ArrayBuffer(vxNatRecord.bytes));
+  const { offset } = vxNatRecord;
   view.setBigUint64(offset.timeNs, process.hrtime.bigint(), true);
   view.setUint32(offset.realm, vxConstant.plainRealm, true);
   view.setUint32(offset.insideBe, quad(inside));
   view.setUint32(offset.publicBe, quad("203.0.113.1"));
   view.setUint16(offset.firstPort, firstPort, true);
   view.setUint16(offset.lastPort, firstPort + 127, true);
-  view.setUint8(offset.granted, isGrant ? 1 : 0);
+  view.setUint8(offset.event, isGrant ? vxNatEvent.blockGranted : vxNatEvent.blockReleased);
   return new Uint8Array(view.buffer);
 }
 

@@ -97,7 +97,8 @@ struct Config {
 	uint32_t datagrams_known = 16384;
 	uint32_t icmp_per_second = 1000;  // our own, each side
 	uint32_t icmp_per_second_subscriber = 50;
-	uint32_t records = 65536;  // block records not yet durable
+	uint32_t records = 65536;  // not yet durable; with records of sessions room for all of a subscriber
+	bool record_sessions = false;
 };
 
 }  // namespace vx::nat

@@ -276,7 +276,7 @@ Stats Engine::stats() const
 bool Engine::tick(uint64_t now_ns, uint32_t budget)
 {
 	set_time(now_ns);
-	const bool sessions_done = sessions_.expire(now_, budget);
+	const bool sessions_done = sessions_.expire(now_, now_ns_, budget);
 	const bool mappings_done = mappings_.free_rested(now_, now_ns_, budget);
 	const bool fragments_done = fragments_.expire(now_, budget);
 	const bool releases_done = subscribers_.retry_releases(now_ns_, budget);

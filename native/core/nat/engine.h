@@ -60,7 +60,7 @@ public:
 	// Fragments that were held and are let go: to be drained after each batch and tick.
 	bool take_fragment(KeptFragment &fragment) { return fragments_.take(fragment); }
 	Replies &replies() { return replies_; }
-	BlockRecords &records() { return subscribers_.records(); }
+	LogRecords &records() { return subscribers_.records(); }
 	Subscriber &subscriber(uint32_t number) { return subscribers_[number]; }
 	Stats stats() const;
 

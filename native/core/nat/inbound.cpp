@@ -92,7 +92,7 @@ Verdict Engine::open_from_outside(Packet &packet, Headers &h, uint16_t address)
 		return drop(VX_DROP_subscriber_limit);
 	if (!session_rate_.take(subscriber.strangers_due_ns, now_ns_))
 		return drop(VX_DROP_session_rate);
-	return send_in(packet, h, sessions_.add(mapping, {h.source_be, remote_port_be, from_pool}, false, now_));
+	return send_in(packet, h, sessions_.add(mapping, {h.source_be, remote_port_be, from_pool}, false, now_, now_ns_));
 }
 
 // Silence, but for a SYN: that may be answered later, where answers outside are wanted at all.

@@ -75,7 +75,7 @@ Verdict Engine::open_from_inside(Packet &packet, Headers &h, uint64_t hash)
 	subscriber.heard = true;
 	const uint16_t remote_port_be = h.protocol == IPPROTO_ICMP ? uint16_t{0} : h.destination_port_be;
 	return send_out(packet, h,
-			sessions_.add(mapping.number, {h.destination_be, remote_port_be, to_pool}, true, now_));
+			sessions_.add(mapping.number, {h.destination_be, remote_port_be, to_pool}, true, now_, now_ns_));
 }
 
 // RFC 5508 REQ-8 and RFC 6888 REQ-11: who is refused for lack of something is told.

@@ -7,7 +7,8 @@ namespace vx::nat {
 
 Sessions::Sessions(Arena &arena, const Config &config, const PortBlocks &blocks, Subscribers &subscribers,
 		   Mappings &mappings, Stats &stats)
-	: blocks_(blocks), subscribers_(subscribers), mappings_(mappings), slab_(arena, config.sessions_max),
+	: blocks_(blocks), subscribers_(subscribers), records_(subscribers.records()), recorded_(config.record_sessions),
+	  mappings_(mappings), slab_(arena, config.sessions_max),
 	  inside_(arena, config.sessions_max), outside_(arena, config.sessions_max),
 	  remotes_(arena, config.filtering == Filtering::address_dependent ? config.sessions_max : 0, config.key),
 	  wheel_(arena, slab_.data()), key_(config.key), udp_(ticks_for_seconds(config.timeouts.udp)),
@@ -15,6 +16,8 @@ Sessions::Sessions(Arena &arena, const Config &config, const PortBlocks &blocks,
 	  tcp_established_(ticks_for_seconds(config.timeouts.tcp_established)),
 	  tcp_closing_(ticks_for_seconds(config.timeouts.tcp_closing)), stats_(stats)
 {
+	// All sessions of a mapping may end at once.
+	require(!recorded_ || config.records >= std::min(config.sessions_per_subscriber, config.sessions_max));
 }
 
 uint32_t Sessions::find(const InsideKey &key, uint64_t hash) const
@@ -48,7 +51,7 @@ OutsideKey Sessions::outside_key(const Session &session) const
 	return {session.public_be, session.remote_be, session.public_port_be, session.remote_port_be, session.protocol};
 }
 
-uint32_t Sessions::add(uint32_t mapping_number, const Remote &remote, bool from_inside, Ticks now)
+uint32_t Sessions::add(uint32_t mapping_number, const Remote &remote, bool from_inside, Ticks now, uint64_t now_ns)
 {
 	const uint32_t number = slab_.take();
 	MappingRecord &mapping = mappings_[mapping_number];
@@ -94,7 +97,42 @@ uint32_t Sessions::add(uint32_t mapping_number, const Remote &remote, bool from_
 	wheel_.arm(number, now, timeout(session));
 	outside_.insert(outside_hash, number);
 	stats_.sessions_created++;
+	record(session, VX_NAT_SESSION_CREATED, now_ns);
 	return number;
+}
+
+void Sessions::record(const Session &session, vx_nat_event event, uint64_t now_ns)
+{
+	if (!recorded_) [[likely]]
+		return;
+	records_.write({.time_ns = now_ns,
+			.realm = session.realm,
+			.inside_be = session.inside_be,
+			.public_be = session.public_be,
+			.remote_be = session.remote_be,
+			.first_port = host16(session.public_port_be),
+			.last_port = host16(session.public_port_be),
+			.inside_port = host16(session.inside_port_be),
+			.remote_port = host16(session.remote_port_be),
+			.protocol = session.protocol,
+			.event = static_cast<uint8_t>(event),
+			.pad = {}});
+}
+
+// Whether there is room for its end, and for those that go with it.
+bool Sessions::can_be_recorded(uint32_t number) const
+{
+	if (!recorded_) [[likely]]
+		return true;
+	const Session &session = slab_[number];
+	const MappingRecord &mapping = mappings_[session.mapping];
+	const uint32_t held = session.flags & kSessionHolds ? 1 : 0;
+	const bool alone = mapping.holders > held || mapping.state == MappingState::forward;
+	const uint64_t room = records_.room();
+	uint64_t needed = alone;
+	for (uint32_t other = alone ? kNone : mapping.list; other != kNone && needed <= room; needed++)
+		other = slab_[other].mapping_next;
+	return needed <= room;
 }
 
 void Sessions::hold_mapping(Session &session)
@@ -141,12 +179,12 @@ void Sessions::prefetch_removal(uint32_t number) const
 	subscribers_.prefetch(session.subscriber);
 }
 
-bool Sessions::expire(Ticks now, uint32_t budget)
+bool Sessions::expire(Ticks now, uint64_t now_ns, uint32_t budget)
 {
 	constexpr uint32_t kBatch = 16;
 	uint32_t due[kBatch];
-	bool strangers_went = false;
-	while (budget) {
+	bool strangers_went = false, unrecorded = false;
+	while (budget && !unrecorded) {
 		uint32_t count = 0;
 		for (uint32_t number; count < kBatch && budget && (number = wheel_.pop(now)) != kNone; budget--) {
 			const Session &session = slab_[number];
@@ -163,16 +201,17 @@ bool Sessions::expire(Ticks now, uint32_t budget)
 		for (uint32_t i = 0; i < count; i++) {
 			if (!(slab_[due[i]].flags & kSessionLive))
 				continue;  // it went with its mapping
-			if (!budget && strangers_went) {
+			unrecorded |= !can_be_recorded(due[i]);
+			if (unrecorded || (!budget && strangers_went)) {
 				wheel_.arm(due[i], now, 0);
 				continue;
 			}
-			const uint32_t strangers = remove(due[i], now);
+			const uint32_t strangers = remove(due[i], now, now_ns);
 			budget -= std::min(budget, strangers);
 			strangers_went |= strangers != 0;
 		}
 	}
-	return false;
+	return unrecorded;
 }
 
 void Sessions::unlink_from_mapping(uint32_t number)
@@ -187,9 +226,10 @@ void Sessions::unlink_from_mapping(uint32_t number)
 }
 
 // All but the mapping's list and the mapping's own end.
-void Sessions::forget(uint32_t number)
+void Sessions::forget(uint32_t number, uint64_t now_ns)
 {
 	const Session &session = slab_[number];
+	record(session, VX_NAT_SESSION_ENDED, now_ns);
 	inside_.erase(hash(inside_key(session)), number);
 	outside_.erase(hash(outside_key(session)), number);
 	remotes_.remove(session.mapping, session.remote_be);
@@ -200,14 +240,14 @@ void Sessions::forget(uint32_t number)
 
 // A mapping lives as long as a session used from inside: remotes alone keep nothing open (RFC 4787 REQ-6). Returns how
 // many of theirs went with it.
-uint32_t Sessions::remove(uint32_t number, Ticks now)
+uint32_t Sessions::remove(uint32_t number, Ticks now, uint64_t now_ns)
 {
 	stats_.sessions_expired++;
 	const uint32_t mapping_number = slab_[number].mapping;
 	MappingRecord &mapping = mappings_[mapping_number];
 	const bool held = slab_[number].flags & kSessionHolds;
 	unlink_from_mapping(number);
-	forget(number);
+	forget(number, now_ns);
 	if (held)
 		mapping.holders--;
 	if (mapping.holders || mapping.state == MappingState::forward)
@@ -216,7 +256,7 @@ uint32_t Sessions::remove(uint32_t number, Ticks now)
 	for (; mapping.list != kNone; strangers++) {
 		const uint32_t other = mapping.list;
 		unlink_from_mapping(other);
-		forget(other);
+		forget(other, now_ns);
 	}
 	stats_.sessions_expired += strangers;
 	mappings_.rest(mapping_number, now);

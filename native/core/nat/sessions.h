@@ -50,14 +50,22 @@ public:
 	bool prefetch_inside_record(uint64_t hash) const { return prefetch_record(inside_.likely(hash)); }
 	bool prefetch_outside_record(uint64_t hash) const { return prefetch_record(outside_.likely(hash)); }
 
-	bool full() const { return slab_.full(); }
+	// Also while its records have no room; counted then.
+	bool full()
+	{
+		if (recorded_ && records_.room() < kRecordsOfPacket) [[unlikely]] {
+			stats_.sessions_unrecorded++;
+			return true;
+		}
+		return slab_.full();
+	}
 	struct Remote {
 		uint32_t address_be;
 		uint16_t port_be;
 		bool is_pool_address;
 	};
 	// There is room (full() is false) and the key is not there yet.
-	uint32_t add(uint32_t mapping, const Remote &remote, bool from_inside, Ticks now);
+	uint32_t add(uint32_t mapping, const Remote &remote, bool from_inside, Ticks now, uint64_t now_ns);
 	// Whether the mapping has a session with any port of this address; only asked where filtering needs it.
 	bool knows_address(uint32_t mapping, uint32_t remote_be) const { return remotes_.contains(mapping, remote_be); }
 
@@ -74,8 +82,8 @@ public:
 	Ticks timeout(const Session &session) const;
 
 	// Ends what has timed out; looks at most at `budget` sessions, and those that go with one's mapping. False: some
-	// are left.
-	bool expire(Ticks now, uint32_t budget);
+	// are left that could end now.
+	bool expire(Ticks now, uint64_t now_ns, uint32_t budget);
 
 	Session &operator[](uint32_t number) { return slab_[number]; }
 	const Session &operator[](uint32_t number) const { return slab_[number]; }
@@ -85,6 +93,8 @@ public:
 	void start(Ticks now) { wheel_.start(now); }
 
 private:
+	static constexpr uint64_t kRecordsOfPacket = 4;  // a block and a session, and both again by hairpin
+
 	bool prefetch_record(uint32_t number) const
 	{
 		if (number == kNone)
@@ -96,12 +106,16 @@ private:
 	OutsideKey outside_key(const Session &session) const;
 	void hold_mapping(Session &session);
 	void prefetch_removal(uint32_t number) const;
-	uint32_t remove(uint32_t number, Ticks now);
+	bool can_be_recorded(uint32_t number) const;
+	void record(const Session &session, vx_nat_event event, uint64_t now_ns);
+	uint32_t remove(uint32_t number, Ticks now, uint64_t now_ns);
 	void unlink_from_mapping(uint32_t number);
-	void forget(uint32_t number);
+	void forget(uint32_t number, uint64_t now_ns);
 
 	const PortBlocks &blocks_;
 	Subscribers &subscribers_;
+	LogRecords &records_;
+	const bool recorded_;
 	Mappings &mappings_;
 	Slab<Session, &Session::timer_next> slab_;
 	HashIndex inside_;

@@ -295,9 +295,13 @@ void Subscribers::write_record(uint32_t block, bool granted, uint64_t now_ns)
 			.realm = subscriber.realm,
 			.inside_be = subscriber.inside_be,
 			.public_be = blocks_.address_be(blocks_.address_of_block(block)),
+			.remote_be = 0,
 			.first_port = first,
 			.last_port = static_cast<uint16_t>(first + blocks_.block_size() - 1),
-			.granted = granted,
+			.inside_port = 0,
+			.remote_port = 0,
+			.protocol = 0,
+			.event = static_cast<uint8_t>(granted ? VX_NAT_BLOCK_GRANTED : VX_NAT_BLOCK_RELEASED),
 			.pad = {}});
 }
 

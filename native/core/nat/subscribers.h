@@ -4,7 +4,7 @@
 // PortBlocks; each grant and release leaves a record, and waits when the records are full.
 #pragma once
 
-#include "block_records.h"
+#include "log_records.h"
 #include "config.h"
 #include "hash_index.h"
 #include "memory.h"
@@ -54,8 +54,8 @@ public:
 	uint32_t count() const { return slab_.used(); }
 	uint32_t with_blocks() const { return with_blocks_; }
 	uint32_t top() const { return slab_.top(); }
-	BlockRecords &records() { return records_; }
-	const BlockRecords &records() const { return records_; }
+	LogRecords &records() { return records_; }
+	const LogRecords &records() const { return records_; }
 
 private:
 	enum class Range : uint8_t { any, low, high };
@@ -80,7 +80,7 @@ private:
 	PortBlocks &blocks_;
 	Slab<Subscriber, &Subscriber::free_next> slab_;
 	HashIndex index_;
-	BlockRecords records_;
+	LogRecords records_;
 	Stats &stats_;
 	Key key_;
 	Random random_;

@@ -77,7 +77,7 @@ export interface SourceNat {
   /** Seconds. */
   timeouts: { tcpEstablished: number; tcpTransitory: number; udp: number; icmp: number; portHold: number };
   /** The path is absolute here. */
-  records: { file: string | null; sessions: false; netflow: null; ipfix: null };
+  records: { file: string | null; sessions: boolean; netflow: string | null; ipfix: string | null };
 }
 
 export type AllowlistMatch = "source" | "destination" | "either";

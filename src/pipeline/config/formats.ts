@@ -224,6 +224,13 @@ export const formats: Record<string, (text: string) => string | null> = {
     if (address === null) return `"${endpoint.host}" is not an IPv4 or IPv6 address`;
     return explainPort(endpoint.port);
   },
+  collector(text) {
+    const endpoint = parseEndpoint(text);
+    if (endpoint === null) return `"${text}" is not HOST:PORT such as 192.0.2.1:4739 or collector.example.net:4739`;
+    const named = /^(?!-)[\w-]{1,63}(\.[\w-]{1,63})*\.?$/.test(endpoint.host) && !/^[\d.]+$/.test(endpoint.host);
+    if (!named && parseAddress(endpoint.host) === null) return `"${endpoint.host}" is not an address or a host's name`;
+    return explainPort(endpoint.port);
+  },
   interface(text) {
     const fine = /^[^\s/:]{1,15}$/.test(text) && text !== "." && text !== "..";
     return fine ? null : `"${text}" is not an interface name: 1 to 15 characters, no blanks, slashes or colons`;

@@ -3,7 +3,6 @@ import { vxConstant } from "../abi.gen.js";
 
 const port = { type: "integer", minimum: 1, maximum: 65535, expected: "a port from 1 to 65535" } as const;
 const flag = { type: "boolean", expected: "true or false" } as const;
-const notYet = "is not in this version";
 
 /** A whole number within limits. */
 function whole<Least extends number, Most extends number, Default extends number>(
@@ -118,6 +117,14 @@ const timeouts = {
   },
 } as const;
 
+const collector = (protocol: string) =>
+  ({
+    default: null,
+    description: `Where records go by UDP, as ${protocol} with the elements of RFC 8158.`,
+    if: { type: "null" },
+    else: { type: "string", format: "collector", expected: "the HOST:PORT of a collector, or null" },
+  }) as const;
+
 const records = {
   type: "object",
   additionalProperties: false,
@@ -131,17 +138,12 @@ const records = {
       else: { type: "string", format: "path", expected: "the path of a file, or null" },
     },
     sessions: {
+      ...flag,
       default: false,
-      if: { const: true },
-      then: { not: {}, refused: `nat.source.records.sessions ${notYet}` },
-      else: flag,
+      description: "Sessions too, with whom: by default only blocks of ports are recorded.",
     },
-    netflow: {
-      default: null,
-      if: { type: "null" },
-      else: { not: {}, refused: `nat.source.records.netflow ${notYet}` },
-    },
-    ipfix: { default: null, if: { type: "null" }, else: { not: {}, refused: `nat.source.records.ipfix ${notYet}` } },
+    netflow: collector("NetFlow version 9"),
+    ipfix: collector("IPFIX"),
   },
 } as const;
 

@@ -1,9 +1,11 @@
 // Who had which ports from when to when: the log that answers for a public endpoint (RFC 6888 section 4, RFC 7422's
-// volume argument: blocks, not sessions). One writer, the worker; one reader, whoever makes it durable. Lock-free.
+// volume argument: blocks; sessions too only where that is wanted). One writer, the worker; one reader, whoever makes it
+// durable. Lock-free.
 //
 // Durable before it is lost from memory: the reader peeks, writes, and only then drops what it wrote. While the ring is
 // full no block is granted (the flow is refused as no_block), and a block that could be released stays with its
-// subscriber, its owner published, until there is room. So nothing that happened can be missing from the log.
+// subscriber, its owner published, until there is room. With records of sessions none is created (session_table_full) and
+// none ends meanwhile. So nothing that happened can be missing from the log.
 #pragma once
 
 #include <atomic>
@@ -14,18 +16,19 @@
 
 namespace vx::nat {
 
-using BlockRecord = vx_block_record;
+using LogRecord = vx_nat_record;
 
-class BlockRecords {
+class LogRecords {
 public:
-	BlockRecords(Arena &arena, uint32_t capacity) : ring_(arena.take<BlockRecord>(capacity)), capacity_(capacity) {}
+	LogRecords(Arena &arena, uint32_t capacity) : ring_(arena.take<LogRecord>(capacity)), capacity_(capacity) {}
 
 	// The worker's.
-	bool full() const
+	uint64_t room() const
 	{
-		return written_.load(std::memory_order_relaxed) - done_.load(std::memory_order_acquire) == capacity_;
+		return capacity_ - (written_.load(std::memory_order_relaxed) - done_.load(std::memory_order_acquire));
 	}
-	void write(const BlockRecord &record)
+	bool full() const { return room() == 0; }
+	void write(const LogRecord &record)
 	{
 		require(!full());
 		const uint64_t at = written_.load(std::memory_order_relaxed);
@@ -34,7 +37,7 @@ public:
 	}
 
 	// The reader's: the i-th of those not yet done, nullptr when there are not so many.
-	const BlockRecord *peek(uint32_t i) const
+	const LogRecord *peek(uint32_t i) const
 	{
 		const uint64_t at = done_.load(std::memory_order_relaxed) + i;
 		return at < written_.load(std::memory_order_acquire) ? &ring_[at % capacity_] : nullptr;
@@ -47,7 +50,7 @@ public:
 	}
 
 private:
-	BlockRecord *ring_;
+	LogRecord *ring_;
 	uint64_t capacity_;
 	alignas(kCacheLine) std::atomic<uint64_t> written_{0};
 	alignas(kCacheLine) std::atomic<uint64_t> done_{0};

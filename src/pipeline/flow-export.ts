@@ -1,0 +1,95 @@
+// Sends what a NAT did to a collector, by UDP: nat.source.records.netflow and .ipfix. As collectors expect of it, what is lost
+// on the way is lost, and its sequence numbers show it; the records' file is what nothing is missing in. Made by
+// nat-control.ts; main thread.
+import { createSocket, type Socket } from "node:dgram";
+import { lookup } from "node:dns/promises";
+import { parseEndpoint } from "./config/formats.js";
+import { systemReason } from "./errors.js";
+import type { EventLog } from "./events.js";
+import { FlowMessages, type FlowProtocol, type TimedRecord } from "./flow-messages.js";
+
+const recoveredAfterMs = 10_000;
+
+export class FlowExport {
+  private readonly messages: FlowMessages;
+  private socket: Socket | null = null;
+  private opening: Promise<void> | null = null;
+  private failing: string | null = null;
+  private failedAt = 0;
+  /** Records handed to the kernel, and those that could not be. */
+  sent = 0;
+  failed = 0;
+
+  constructor(
+    readonly protocol: FlowProtocol,
+    readonly collector: string,
+    private readonly events: EventLog,
+    private readonly now: () => number = Date.now,
+  ) {
+    this.messages = new FlowMessages(protocol, now());
+  }
+
+  /** A collector that cannot be had is no reason not to start. */
+  open(): Promise<void> {
+    this.opening ??= this.connect()
+      .catch((error: unknown) => this.fail(error))
+      .finally(() => (this.opening = null));
+    return this.opening;
+  }
+
+  send(records: readonly TimedRecord[]): void {
+    if (records.length === 0) return;
+    const { socket } = this;
+    if (socket === null) {
+      this.failed += records.length;
+      void this.open();
+      return;
+    }
+    this.sent += records.length;
+    for (const datagram of this.messages.encode(records, this.now())) {
+      socket.send(datagram, (error) => (error === null ? this.recover() : this.fail(error)));
+    }
+  }
+
+  /** When what was sent has left. */
+  async close(): Promise<void> {
+    await this.opening;
+    const { socket } = this;
+    this.socket = null;
+    if (socket !== null) await new Promise<void>((resolve) => socket.close(resolve));
+  }
+
+  private async connect(): Promise<void> {
+    if (this.socket !== null) return;
+    const { host, port } = parseEndpoint(this.collector) ?? { host: "", port: 0 };
+    const { address, family } = await lookup(host);
+    const socket = createSocket(family === 6 ? "udp6" : "udp4");
+    await new Promise<void>((resolve, reject) => {
+      socket.once("error", reject);
+      socket.connect(port, address, () => {
+        socket.off("error", reject);
+        resolve();
+      });
+    });
+    // What ICMP says of datagrams before.
+    socket.on("error", (error) => this.fail(error));
+    socket.unref();
+    this.socket = socket;
+  }
+
+  private fail(error: unknown): void {
+    const reason = systemReason(error);
+    this.failedAt = this.now();
+    if (this.failing === reason) return;
+    this.failing = reason;
+    const text = `${this.protocol} to ${this.collector}: ${reason}; records on their way are lost to the collector`;
+    this.events.emit("nat_export_failed", text, { collector: this.collector });
+  }
+
+  /** Who is not there refuses every other datagram. */
+  private recover(): void {
+    if (this.failing === null || this.now() - this.failedAt < recoveredAfterMs) return;
+    this.failing = null;
+    this.events.emit("nat_export_resumed", `${this.protocol} to ${this.collector} is sent again`);
+  }
+}
