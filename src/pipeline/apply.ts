@@ -39,7 +39,7 @@ export class Applier {
   watched: readonly Watched[] = [];
   /** Counters of this run's datapath before, while there is none. */
   carried: Uint8Array | null = null;
-  /** Of a datapath that has ended: vx_block_record records nobody has read. */
+  /** Of a datapath that has ended: vx_nat_record records nobody has read. */
   records: Uint8Array | null = null;
   private bpffs: { pinDirectory: string; mounted: string; bpffs: string } | null = null;
 

@@ -3,6 +3,7 @@
 // nat-control.ts; main thread.
 import { createSocket, type Socket } from "node:dgram";
 import { lookup } from "node:dns/promises";
+import { once } from "node:events";
 import { parseEndpoint } from "./config/formats.js";
 import { systemReason } from "./errors.js";
 import type { EventLog } from "./events.js";
@@ -16,7 +17,7 @@ export class FlowExport {
   private opening: Promise<void> | null = null;
   private failing: string | null = null;
   private failedAt = 0;
-  /** Records handed to the kernel, and those that could not be. */
+  /** Records that left, and those that could not. */
   sent = 0;
   failed = 0;
 
@@ -45,9 +46,14 @@ export class FlowExport {
       void this.open();
       return;
     }
-    this.sent += records.length;
-    for (const datagram of this.messages.encode(records, this.now())) {
-      socket.send(datagram, (error) => (error === null ? this.recover() : this.fail(error)));
+    for (const { bytes, records: carried } of this.messages.encode(records, this.now())) {
+      socket.send(bytes, (error) => {
+        this.sent += error === null ? carried : 0;
+        // Also when it says that one before was refused: then this one has not left.
+        this.failed += error === null ? 0 : carried;
+        if (error === null) this.recover();
+        else this.fail(error);
+      });
     }
   }
 
@@ -64,13 +70,13 @@ export class FlowExport {
     const { host, port } = parseEndpoint(this.collector) ?? { host: "", port: 0 };
     const { address, family } = await lookup(host);
     const socket = createSocket(family === 6 ? "udp6" : "udp4");
-    await new Promise<void>((resolve, reject) => {
-      socket.once("error", reject);
-      socket.connect(port, address, () => {
-        socket.off("error", reject);
-        resolve();
-      });
-    });
+    try {
+      socket.connect(port, address);
+      await once(socket, "connect"); // or "error"
+    } catch (error) {
+      socket.close();
+      throw error;
+    }
     // What ICMP says of datagrams before.
     socket.on("error", (error) => this.fail(error));
     socket.unref();

@@ -72,6 +72,12 @@ const bytesMax = 512 - 28;
 /** What is lost on the way is told again (RFC 7011 section 8.4). */
 const templatesEveryMs = 60_000;
 
+export interface Datagram {
+  bytes: Buffer;
+  /** How many it carries. */
+  records: number;
+}
+
 export class FlowMessages {
   private sequence = 0;
   private templatesAt = Number.NEGATIVE_INFINITY;
@@ -81,9 +87,9 @@ export class FlowMessages {
     private readonly startedAt: number,
   ) {}
 
-  /** Datagrams, in order. */
-  encode(records: readonly TimedRecord[], now: number): Buffer[] {
-    const datagrams: Buffer[] = [];
+  /** To be sent in this order. */
+  encode(records: readonly TimedRecord[], now: number): Datagram[] {
+    const datagrams: Datagram[] = [];
     let at = 0;
     while (at < records.length) {
       const message = new Message(versions[this.protocol].headerBytes);
@@ -93,7 +99,7 @@ export class FlowMessages {
       }
       const first = at;
       while (at < records.length && message.add(records[at] as TimedRecord)) at++;
-      datagrams.push(this.finish(message, at - first, now));
+      datagrams.push({ bytes: this.finish(message, at - first, now), records: at - first });
     }
     return datagrams;
   }

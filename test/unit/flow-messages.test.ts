@@ -4,7 +4,13 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
-import { FlowMessages, type FlowProtocol, flowProtocols, type TimedRecord } from "../../src/pipeline/flow-messages.js";
+import {
+  type Datagram,
+  FlowMessages,
+  type FlowProtocol,
+  flowProtocols,
+  type TimedRecord,
+} from "../../src/pipeline/flow-messages.js";
 import { run } from "../bed/command.js";
 
 const start = Date.UTC(2026, 10, 21, 12);
@@ -31,6 +37,8 @@ const session: TimedRecord = {
   remotePort: 53,
   created: true,
 };
+
+const bytesOf = (datagrams: readonly Datagram[]): Buffer[] => datagrams.map(({ bytes }) => bytes);
 
 /** IPv4 and UDP around each datagram, in a capture without link headers. */
 function captureOf(datagrams: readonly Buffer[], to: number): Buffer {
@@ -73,7 +81,9 @@ async function readBack(
 
 for (const protocol of flowProtocols) {
   test(`a granted block is told by ${protocol} with its ports, its subscriber and its VNI`, async (t) => {
-    const datagrams = new FlowMessages(protocol, start).encode([block, { ...block, granted: false }], start + 5000);
+    const datagrams = bytesOf(
+      new FlowMessages(protocol, start).encode([block, { ...block, granted: false }], start + 5000),
+    );
     const fields = ["timestamp", "nat_event", "srcaddr", "post_natsource_ipv4_address"];
     const read = await readBack(t, protocol, datagrams, [
       ...fields.map((name) => `cflow.${name}`),
@@ -95,7 +105,9 @@ for (const protocol of flowProtocols) {
   });
 
   test(`a session is told by ${protocol} with both its ends`, async (t) => {
-    const datagrams = new FlowMessages(protocol, start).encode([session, { ...session, created: false }], start);
+    const datagrams = bytesOf(
+      new FlowMessages(protocol, start).encode([session, { ...session, created: false }], start),
+    );
     const names = ["nat_event", "protocol", "srcaddr", "srcport", "post_natsource_ipv4_address"];
     const more = ["post_naptsource_transport_port", "dstaddr", "dstport"];
     const read = await readBack(
@@ -111,7 +123,12 @@ for (const protocol of flowProtocols) {
   test(`by ${protocol} many records are many datagrams of at most 512 bytes, none lost, numbered on`, async (t) => {
     const messages = new FlowMessages(protocol, start);
     const records = Array.from({ length: 100 }, (_, at) => (at % 7 < 4 ? block : session));
-    const datagrams = [...messages.encode(records, start), ...messages.encode(records, start + 61_000)];
+    const sent = [...messages.encode(records, start), ...messages.encode(records, start + 61_000)];
+    const datagrams = bytesOf(sent);
+    assert.equal(
+      sent.reduce((sum, one) => sum + one.records, 0),
+      200,
+    );
     assert.ok(datagrams.every((one) => one.length + 28 <= 512));
     const read = await readBack(t, protocol, datagrams, ["cflow.nat_event", "cflow.template_id", "cflow.sequence"]);
     const events = read.flatMap(([, event]) => event?.split(",") ?? []);

@@ -117,7 +117,7 @@ export class SimulatedGateway {
     return Promise.resolve(Buffer.concat(this.records));
   }
 
-  /** vx_block_record, one each. */
+  /** vx_nat_record, one each. */
   records: Uint8Array[] = [];
   private recordsRead = 0;
   sessions: Uint8Array[] = [];
