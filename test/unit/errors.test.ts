@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
+import { reloadText } from "../../src/cli/commands/reload.js";
 import { errorCodes, firstProblems, isErrorCode, printable, VxpipeError } from "../../src/pipeline/errors.js";
 import { fromNative } from "../../src/pipeline/native.js";
 
@@ -85,6 +86,12 @@ test("an error of the addon keeps its code and says what was tried", () => {
 test("no control character of a hostile file reaches the terminal", () => {
   assert.equal(printable("a\u001b[2J\nb\u009b"), "a\\u001b[2J\\u000ab\\u009b");
   assert.equal(printable("x".repeat(10_000)).length, 500);
+});
+
+test("the name of a file that somebody else imported is printable in what a reload says", () => {
+  const coming = { actions: [], restart: [], dropped: ["allowlist import \x1b[2Jx"] };
+  const text = "nothing changes\ndrops an edit made at run time: allowlist import \\u001b[2Jx";
+  assert.equal(reloadText(coming, true), text);
 });
 
 test("of many wrong places the first are said, where all would fill a log, and how many more there are", () => {

@@ -77,10 +77,13 @@ export async function load(socket: string, format: Format, file: string, options
   print(format, result, () => importedText(file, result));
 }
 
+/** Who makes a list while it is read, as in `import <(command)`, may take its time. */
+const pipePatienceMs = 60_000;
+
 async function readList(file: string): Promise<Uint8Array> {
   let bytes: Uint8Array;
   try {
-    bytes = file === "-" ? await readStandardInput() : await readBounded(file, allowlistBytesMax);
+    bytes = file === "-" ? await readStandardInput() : await readBounded(file, allowlistBytesMax, pipePatienceMs);
   } catch (error) {
     throw new VxpipeError("ALLOWLIST_UNREADABLE", `${file}: ${systemReason(error)}`, { cause: error });
   }
