@@ -50,6 +50,20 @@ export class ServiceManager {
     );
   }
 
+  /** The service's settings that are not the unit's, of a section [Service], in force when it is started again. */
+  async override(name: string, ...settings: string[]): Promise<void> {
+    const text = ["[Service]", ...settings].join("\n");
+    const file = `/etc/systemd/system/vxpipe.service.d/${name}.conf`;
+    await this.exec("sh", "-c", `printf '%s\n' "$1" > "$0"`, file, text);
+    await this.systemctl("daemon-reload");
+  }
+
+  /** The service's processes as the host numbers them. */
+  processes(): number[] {
+    const file = join(this.cgroup, "system.slice/vxpipe.service/cgroup.procs");
+    return readFileSync(file, "utf8").trim().split("\n").filter(Boolean).map(Number);
+  }
+
   /** A command among systemd's own processes. */
   exec(command: string, ...args: string[]): Promise<string> {
     return run("nsenter", enter(this.pid, command, ...args));

@@ -6,12 +6,13 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
 import { ADDRESS, Bed } from "../bed/bed.js";
-import { ROOT, run, until } from "../bed/command.js";
+import { type Background, ROOT, run, until } from "../bed/command.js";
 import type { Stats } from "../bed/daemon.js";
 import { ServiceManager } from "../bed/service-manager.js";
 import { generate, Sink } from "../bed/tools.js";
 import { ROOT_ONLY } from "./ledger.js";
 import { attachment } from "./remaining.js";
+import { holdWorker } from "./thread-stop.js";
 
 const CONFIG = "inside: { interface: in0, vxlan: {} }\noutside: { interface: out0 }\n";
 
@@ -112,6 +113,60 @@ describe("vxpipe.service", ROOT_ONLY, () => {
     );
     await manager.exec("sed", "-i", "/wrong/d", "/etc/vxpipe/vxpipe.yaml");
     await manager.systemctl("start", "vxpipe");
+  });
+
+  /** What it is pinned as: as much after a restart as before. */
+  async function pins(): Promise<string[]> {
+    return (await manager.exec("find", "/sys/fs/bpf/vxpipe", "-mindepth", "1")).trim().split("\n").sort();
+  }
+
+  /** What `hang` does to the running daemon ends with its restart by the service manager; `count` packets meanwhile were lost
+   * with it. */
+  async function restartsAfter(hang: () => Promise<unknown>, count: number): Promise<void> {
+    await manager.systemctl("restart", "vxpipe");
+    await forwards(100);
+    const [pinned, { MainPID: first }] = [await pins(), await manager.show("MainPID")];
+    const logged = (await manager.log()).length;
+    await hang();
+    await generate(bed, { destination: ADDRESS.beyond, count });
+    const again = async (): Promise<true | null> => {
+      const { ActiveState, MainPID, NRestarts } = await manager.show("ActiveState", "MainPID", "NRestarts");
+      return ActiveState === "active" && MainPID !== first && NRestarts === "1" ? true : null;
+    };
+    await until("the service manager to start it again", again, 60_000);
+    const log = (await manager.log()).slice(logged);
+    assert.match(log, new RegExp(`"event":"previous_run_unclean".*it lost ${count} packets in flight`));
+    assert.match(log, /"event":"took_over"/);
+    assert.equal((await stats()).inside.dropped["crash_lost"], count);
+    await forwards(100);
+    assert.deepEqual(await pins(), pinned);
+  }
+
+  test("is started again when the daemon hangs, and what it had not sent is told", async () => {
+    await manager.exec("sh", "-c", "echo 'datapath: afxdp' >> /etc/vxpipe/vxpipe.yaml");
+    await manager.override("watchdog", "WatchdogSec=6");
+    await restartsAfter(() => manager.systemctl("kill", "--signal=SIGSTOP", "vxpipe"), 50);
+  });
+
+  test("is started again when a worker stands still for good, while the daemon itself goes on", async () => {
+    let holder: Background | undefined;
+    const [logged, stands] = [(await manager.log()).length, /"event":"worker_stalled"/];
+    const hang = async (): Promise<void> => {
+      const pid = manager.processes()[0] ?? assert.fail("no process");
+      holder = await holdWorker({ process: { pid } });
+      // A process has ended when its last thread has, and this one waits for who holds it.
+      const ended = async (): Promise<true | null> =>
+        /^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, "utf8")) ? true : null;
+      released = until("the daemon to be killed", ended, 60_000).then(() => holder?.stop("SIGKILL"));
+    };
+    let released: Promise<unknown> = Promise.resolve();
+    try {
+      await restartsAfter(hang, 50);
+    } finally {
+      await holder?.stop("SIGKILL");
+      await released;
+    }
+    assert.match((await manager.log()).slice(logged), stands);
   });
 
   test("stops without a trace", async () => {
