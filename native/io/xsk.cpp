@@ -65,6 +65,12 @@ int bind_queue(int fd, uint32_t ifindex, uint32_t queue, int shared_fd)
 	}
 }
 
+Error not_locked(const Umem &umem)
+{
+	return Error{"CAPABILITY_MISSING", "lock the memory of packets", 0,
+		     std::to_string(umem.bytes() >> 10) + " KiB, which takes CAP_IPC_LOCK or a higher limit (ulimit -l)"};
+}
+
 }  // namespace
 
 template <typename Entry>
@@ -129,7 +135,7 @@ void QueueRings::want_completion(uint32_t entries)
 Result<void> QueueRings::bind(int fd, const xdp_mmap_offsets &offsets, Umem &umem, int umem_fd)
 {
 	if (umem_fd < 0 && register_umem(fd, umem))
-		return failed("XDP_UMEM_REG");
+		return errno == ENOBUFS ? not_locked(umem) : failed("XDP_UMEM_REG");
 	const bool first = first_fd_ < 0;
 	if (first) {
 		if (set_ring(fd, XDP_UMEM_FILL_RING, fill_entries_) ||

@@ -1,6 +1,9 @@
 // AF_XDP transmission against a driver that refuses: what the kernel says after a kick must give every frame its one
 // fate, also where its consumer index lags behind. The far end counts what really left.
+#include <linux/capability.h>
 #include <net/if.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -81,6 +84,28 @@ protected:
 	uint32_t told_ = 0;
 	uint32_t fates_[3] = {};
 };
+
+TEST_F(XskTransmission, NeedsARightToLockItsFrames)
+{
+	__user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+	__user_cap_data_struct all[2], without[2];
+	rlimit before;
+	ASSERT_EQ(syscall(SYS_capget, &header, all), 0);
+	ASSERT_EQ(getrlimit(RLIMIT_MEMLOCK, &before), 0);
+	memcpy(without, all, sizeof all);
+	without[0].effective &= ~(1u << CAP_IPC_LOCK);
+	const rlimit page{4096, before.rlim_max};
+	ASSERT_EQ(setrlimit(RLIMIT_MEMLOCK, &page), 0);
+	ASSERT_EQ(syscall(SYS_capset, &header, without), 0);
+	QueueRings rings(if_nametoindex("in0"), 1);
+	RxQueue queue(rings, 16);
+	const auto refused = XskReceiver::open(*umem_, queue, 32, -1);
+	EXPECT_EQ(syscall(SYS_capset, &header, all), 0);
+	EXPECT_EQ(setrlimit(RLIMIT_MEMLOCK, &before), 0);
+	ASSERT_FALSE(refused);
+	EXPECT_EQ(refused.error().code, "CAPABILITY_MISSING");
+	EXPECT_EQ(refused.error().detail, "8192 KiB, which takes CAP_IPC_LOCK or a higher limit (ulimit -l)");
+}
 
 TEST_F(XskTransmission, WithoutACarrierEveryFrameIsRefusedNoneIsSentAndNoneIsForgotten)
 {
