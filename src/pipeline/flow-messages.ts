@@ -1,6 +1,5 @@
 // What a NAT did, as collectors take it: IPFIX (RFC 7011) and NetFlow version 9 (RFC 3954), with the information elements and
 // events of RFC 8158. Called by flow-export.ts. Pure but for its sequence number.
-import { parseIpv4 } from "./config/formats.js";
 import type { BlockRecord, SessionRecord } from "./nat-names.js";
 
 /** In milliseconds since 1970. */
@@ -25,41 +24,56 @@ const elements = {
 } as const;
 type Element = keyof typeof elements;
 
-/** RFC 8158, sections 5.6.1 and 5.6.9. */
-const templates = {
-  block: {
-    id: 256,
-    fields: [
-      "observationTimeMilliseconds",
-      "natEvent",
-      "sourceIPv4Address",
-      "postNATSourceIPv4Address",
-      "portRangeStart",
-      "portRangeEnd",
-      "layer2SegmentId",
-    ],
-  },
-  session: {
-    id: 257,
-    fields: [
-      "observationTimeMilliseconds",
-      "natEvent",
-      "protocolIdentifier",
-      "sourceIPv4Address",
-      "sourceTransportPort",
-      "postNATSourceIPv4Address",
-      "postNAPTSourceTransportPort",
-      "destinationIPv4Address",
-      "destinationTransportPort",
-      "layer2SegmentId",
-    ],
-  },
-} as const satisfies Record<string, { id: number; fields: readonly Element[] }>;
-type Kind = keyof typeof templates;
+type Block = Extract<TimedRecord, { granted: boolean }>;
+type Session = Exclude<TimedRecord, Block>;
+type Read<Item> = (record: Item) => number | bigint;
 
-const events = { sessionCreated: 4, sessionEnded: 5, blockGranted: 16, blockReleased: 17 } as const;
+interface Template<Item> {
+  id: number;
+  fields: { element: number; length: 1 | 2 | 4 | 8; read: Read<Item> }[];
+  length: number;
+}
+
+/** In the order of the keys. */
+function template<Item>(id: number, reads: Partial<Record<Element, Read<Item>>>): Template<Item> {
+  const fields = Object.entries(reads).map(([name, read]) => {
+    const [element, length] = elements[name as Element];
+    return { element, length, read };
+  });
+  return { id, fields, length: fields.reduce((sum, { length }) => sum + length, 0) };
+}
+
 /** layer2SegmentId: the upper byte says what the rest is. */
 const vxlanSegment = 0x01n << 56n;
+const segmentOf = ({ vni }: TimedRecord): bigint => (vni === null ? 0n : vxlanSegment | BigInt(vni));
+
+/** As formatIpv4 wrote it. */
+function numberOf(address: string): number {
+  return address.split(".").reduce((sum, part) => sum * 256 + Number(part), 0);
+}
+
+/** RFC 8158, sections 5.6.1 and 5.6.9. */
+const sessionTemplate = template<Session>(257, {
+  observationTimeMilliseconds: ({ time }) => time,
+  natEvent: ({ created }) => (created ? 4 : 5),
+  protocolIdentifier: ({ protocol }) => protocol,
+  sourceIPv4Address: ({ inside }) => numberOf(inside),
+  sourceTransportPort: ({ insidePort }) => insidePort,
+  postNATSourceIPv4Address: ({ outside }) => numberOf(outside),
+  postNAPTSourceTransportPort: ({ outsidePort }) => outsidePort,
+  destinationIPv4Address: ({ remote }) => numberOf(remote),
+  destinationTransportPort: ({ remotePort }) => remotePort,
+  layer2SegmentId: segmentOf,
+});
+const blockTemplate = template<Block>(256, {
+  observationTimeMilliseconds: ({ time }) => time,
+  natEvent: ({ granted }) => (granted ? 16 : 17),
+  sourceIPv4Address: ({ inside }) => numberOf(inside),
+  postNATSourceIPv4Address: ({ outside }) => numberOf(outside),
+  portRangeStart: ({ firstPort }) => firstPort,
+  portRangeEnd: ({ lastPort }) => lastPort,
+  layer2SegmentId: segmentOf,
+});
 
 const versions = {
   ipfix: { number: 10, headerBytes: 16, templateSet: 2 },
@@ -130,7 +144,8 @@ class Message {
   private readonly bytes = Buffer.alloc(bytesMax);
   private at: number;
   private setAt = -1;
-  private kind: Kind | null = null;
+  /** Of the set that is open. */
+  private id = -1;
 
   constructor(headerBytes: number) {
     this.at = headerBytes;
@@ -138,29 +153,20 @@ class Message {
 
   addTemplates(set: number): void {
     this.begin(set);
-    for (const { id, fields } of Object.values(templates)) {
+    for (const { id, fields } of [blockTemplate, sessionTemplate]) {
       this.at = this.bytes.writeUInt16BE(id, this.at);
       this.at = this.bytes.writeUInt16BE(fields.length, this.at);
-      for (const field of fields) for (const word of elements[field]) this.at = this.bytes.writeUInt16BE(word, this.at);
+      for (const { element, length } of fields) {
+        this.at = this.bytes.writeUInt16BE(element, this.at);
+        this.at = this.bytes.writeUInt16BE(length, this.at);
+      }
       this.templates++;
     }
-    this.end();
   }
 
   /** False: there is no room for it. */
   add(record: TimedRecord): boolean {
-    const kind = "granted" in record ? "block" : "session";
-    const { id, fields } = templates[kind];
-    const length = fields.reduce((sum, field) => sum + elements[field][1], 0);
-    if (this.at + (this.kind === kind ? 0 : paddingMax + setHeaderBytes) + length + paddingMax > bytesMax) return false;
-    if (this.kind !== kind) {
-      this.end();
-      this.begin(id);
-      this.kind = kind;
-    }
-    const values = valuesOf(record);
-    for (const field of fields) this.write(elements[field][1], values[field] ?? 0);
-    return true;
+    return "granted" in record ? this.addBy(blockTemplate, record) : this.addBy(sessionTemplate, record);
   }
 
   finish(): Buffer {
@@ -168,9 +174,19 @@ class Message {
     return this.bytes.subarray(0, this.at);
   }
 
-  private begin(set: number): void {
+  private addBy<Item>({ id, fields, length }: Template<Item>, record: Item): boolean {
+    const another = this.id === id ? 0 : paddingMax + setHeaderBytes;
+    if (this.at + another + length + paddingMax > bytesMax) return false;
+    if (another > 0) this.begin(id);
+    for (const field of fields) this.write(field.length, field.read(record));
+    return true;
+  }
+
+  private begin(id: number): void {
+    this.end();
+    this.id = id;
     this.setAt = this.at;
-    this.at = this.bytes.writeUInt16BE(set, this.at) + 2;
+    this.at = this.bytes.writeUInt16BE(id, this.at) + 2;
   }
 
   /** A set ends at a multiple of four bytes. */
@@ -179,7 +195,6 @@ class Message {
     while ((this.at - this.setAt) % 4 !== 0) this.at = this.bytes.writeUInt8(0, this.at);
     this.bytes.writeUInt16BE(this.at - this.setAt, this.setAt + 2);
     this.setAt = -1;
-    this.kind = null;
   }
 
   private write(length: 1 | 2 | 4 | 8, value: number | bigint): void {
@@ -188,26 +203,4 @@ class Message {
         ? this.bytes.writeBigUInt64BE(BigInt(value), this.at)
         : this.bytes.writeUIntBE(Number(value), this.at, length);
   }
-}
-function valuesOf(record: TimedRecord): Partial<Record<Element, number | bigint>> {
-  const common = {
-    observationTimeMilliseconds: record.time,
-    sourceIPv4Address: parseIpv4(record.inside) ?? 0,
-    postNATSourceIPv4Address: parseIpv4(record.outside) ?? 0,
-    layer2SegmentId: record.vni === null ? 0n : vxlanSegment | BigInt(record.vni),
-  };
-  if ("granted" in record) {
-    const { granted, firstPort, lastPort } = record;
-    const natEvent = granted ? events.blockGranted : events.blockReleased;
-    return { ...common, natEvent, portRangeStart: firstPort, portRangeEnd: lastPort };
-  }
-  return {
-    ...common,
-    natEvent: record.created ? events.sessionCreated : events.sessionEnded,
-    protocolIdentifier: record.protocol,
-    sourceTransportPort: record.insidePort,
-    postNAPTSourceTransportPort: record.outsidePort,
-    destinationIPv4Address: parseIpv4(record.remote) ?? 0,
-    destinationTransportPort: record.remotePort,
-  };
 }

@@ -51,7 +51,8 @@ export interface PoolAddress {
   utilization: number;
 }
 
-const recordsAtOnce = 8192;
+/** Some ten milliseconds of this thread. */
+const recordsAtOnce = 2048;
 /** What a daemon that is killed has not written yet is lost. */
 const recordsEveryMs = 100;
 const limitDefault = 1000;
