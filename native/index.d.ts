@@ -266,6 +266,10 @@ export function keepCapabilities(capabilities: Uint32Array): void;
 /** Sends one message of sd_notify(3) to a service manager's socket. Code: SUPERVISOR_FAILED. */
 export function notifySupervisor(address: string, text: string): void;
 
+/** Takes an open file, by its descriptor, until it is closed or this process ends (fcntl(2), an advisory lock of an open file
+ * description). False: somebody else has it. Code: RECORDS_UNWRITABLE. */
+export function lockFile(fd: number): boolean;
+
 export interface ReplayPlan extends Pick<
   DatapathPlan,
   | "encapsulation"

@@ -13,6 +13,7 @@ export const {
   releaseBpffs,
   hasCapability,
   keepCapabilities,
+  lockFile,
   notifySupervisor,
   replay,
 } = addon;

@@ -116,6 +116,16 @@ Napi::Value notify_supervisor(const Napi::CallbackInfo &info)
 	return info.Env().Undefined();
 }
 
+Napi::Value lock_file(const Napi::CallbackInfo &info)
+{
+	auto locked = vx::lock_file(info[0].ToNumber().Int32Value());
+
+	if (locked)
+		return Napi::Boolean::New(info.Env(), *locked);
+	vx::to_js_error(info.Env(), locked.error()).ThrowAsJavaScriptException();
+	return info.Env().Undefined();
+}
+
 Napi::Object init(Napi::Env env, Napi::Object exports)
 {
 	exports["Gateway"] = vx::GatewayObject::define(env);
@@ -128,6 +138,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports)
 	exports["hasCapability"] = Napi::Function::New(env, has_capability);
 	exports["keepCapabilities"] = Napi::Function::New(env, keep_capabilities);
 	exports["notifySupervisor"] = Napi::Function::New(env, notify_supervisor);
+	exports["lockFile"] = Napi::Function::New(env, lock_file);
 	exports["replay"] = Napi::Function::New(env, vx::replay_function);
 	return exports;
 }

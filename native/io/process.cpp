@@ -5,6 +5,7 @@
 // block it, while all others may be blocked, as Node's and our own threads do. Libc's action is put back afterwards.
 #include "process.h"
 
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -172,6 +173,19 @@ Result<void> notify_supervisor(const std::string &address, const std::string &te
 	if (sendto(fd.get(), text.data(), text.size(), MSG_NOSIGNAL, reinterpret_cast<sockaddr *>(&to), length) < 0)
 		return Error{"SUPERVISOR_FAILED", "notify " + address, errno, ""};
 	return {};
+}
+
+Result<bool> lock_file(int fd)
+{
+	struct flock whole{};
+
+	whole.l_type = F_WRLCK;
+	whole.l_whence = SEEK_SET;
+	if (!fcntl(fd, F_OFD_SETLK, &whole))
+		return true;
+	if (errno == EAGAIN || errno == EACCES)
+		return false;
+	return Error{"RECORDS_UNWRITABLE", "fcntl(F_OFD_SETLK)", errno, ""};
 }
 
 }  // namespace vx

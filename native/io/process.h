@@ -1,4 +1,4 @@
-// This process as the host sees it: what it may do, and what its service manager is told. Called by the addon on Node's
+// This process as the host sees it: what it may do and has taken, and what its service manager is told. Called by the addon on Node's
 // main thread.
 #pragma once
 
@@ -15,5 +15,8 @@ bool has_capability(unsigned capability);
 Result<void> keep_capabilities(std::span<const unsigned> capabilities);
 // One datagram of sd_notify(3) to `address`: a path, or a name of the abstract namespace behind "@".
 Result<void> notify_supervisor(const std::string &address, const std::string &text);
+
+// Takes an open file for this process until it closes it, or ends. False: another open file of it has been taken.
+Result<bool> lock_file(int fd);
 
 }  // namespace vx

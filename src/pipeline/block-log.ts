@@ -11,6 +11,7 @@ import { systemReason, VxpipeError } from "./errors.js";
 import type { EventLog } from "./events.js";
 import type { TimedRecord } from "./flow-messages.js";
 import { protocolName, type NatRecord } from "./nat-names.js";
+import type { Native } from "./native.js";
 import { linesBackward, linesWith, RecordsFile } from "./records-file.js";
 
 /** A block of ports and whose it is or was; times in milliseconds. */
@@ -60,11 +61,12 @@ export class BlockLog {
   constructor(
     path: string | null,
     private readonly events: EventLog,
+    native: Pick<Native, "lockFile">,
     private readonly now: () => number = Date.now,
     /** Told of everything that is durable, once. */
     private readonly told: (records: readonly TimedRecord[]) => void = () => undefined,
   ) {
-    this.file = path === null ? null : new RecordsFile(path);
+    this.file = path === null ? null : new RecordsFile(path, native);
   }
 
   /** Opens the file and closes what the run before left open. A disk in trouble is no reason not to start: then nothing is
@@ -75,6 +77,7 @@ export class BlockLog {
       try {
         await this.begin(this.file);
       } catch (error) {
+        if (error instanceof VxpipeError) throw error;
         if (!diskTrouble.has((error as NodeJS.ErrnoException).code ?? "")) {
           const message = `nat.source.records.file ${this.file.path}: ${systemReason(error)}`;
           throw new VxpipeError("RECORDS_UNWRITABLE", message, { cause: error });

@@ -116,6 +116,10 @@ const kinds = {
     exit: exit.failed,
     hint: "Without nat.source in the configuration there can be static rules; with it, nat.source.forwards.",
   },
+  RECORDS_IN_USE: {
+    exit: exit.failed,
+    hint: "Give each daemon a file of its own in nat.source.records.file; fuser shows who has this one.",
+  },
   RECORDS_UNWRITABLE: {
     exit: exit.failed,
     hint: "Make the file of nat.source.records and its directory writable, or choose another.",

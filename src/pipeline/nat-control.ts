@@ -20,6 +20,7 @@ import {
   type SessionView,
   type SubscriberUse,
 } from "./nat-names.js";
+import type { Native } from "./native.js";
 import type { NatCounterName, Reading } from "./observe.js";
 import type { Plan } from "./plan.js";
 
@@ -75,12 +76,13 @@ export class NatControl {
     /** null: no packet path now. */
     private readonly gateway: () => Gateway | null,
     events: EventLog,
+    native: Pick<Native, "lockFile">,
   ) {
     this.exports = flowProtocols.flatMap((protocol) => {
       const collector = plan.collectors[protocol];
       return collector === null ? [] : [new FlowExport(protocol, collector, events)];
     });
-    this.log = new BlockLog(plan.recordsFile, events, Date.now, (records) => {
+    this.log = new BlockLog(plan.recordsFile, events, native, Date.now, (records) => {
       for (const one of this.exports) one.send(records);
     });
     this.blocks = blocksByAddress(plan);

@@ -1,12 +1,14 @@
 // The file of nat.source.records: JSON lines, appended, on the disk before anybody is told. Used by block-log.ts; the work is
 // done on libuv's pool, one call at a time.
 //
-// What fails leaves no half line: the file is cut to what was whole. A file that was moved away keeps being written until it
+// What fails leaves no half line: the file is cut to what was whole, at the latest before anything is appended. A file that was moved away keeps being written until it
 // is opened again; one that was removed is made anew.
 import { constants } from "node:fs";
 import { open, type FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
+import { VxpipeError } from "./errors.js";
 import { makeDirectory } from "./make-directory.js";
+import type { Native } from "./native.js";
 
 const pieceBytes = 1024 * 1024;
 const newline = 10;
@@ -15,8 +17,13 @@ export class RecordsFile {
   private handle: FileHandle | null = null;
   /** Of whole lines. */
   private length = 0;
+  /** There may be more: what failed could not be cut off. */
+  private ragged = false;
 
-  constructor(readonly path: string) {}
+  constructor(
+    readonly path: string,
+    private readonly native: Pick<Native, "lockFile">,
+  ) {}
 
   get isOpen(): boolean {
     return this.handle !== null;
@@ -30,6 +37,7 @@ export class RecordsFile {
     const flags = constants.O_RDWR | constants.O_CREAT | constants.O_APPEND | constants.O_NONBLOCK;
     const handle = await open(this.path, flags, 0o600);
     try {
+      this.take(handle);
       const { size } = await handle.stat();
       this.length = await wholeLines(handle, size);
       if (this.length < size) await handle.truncate(this.length);
@@ -38,7 +46,14 @@ export class RecordsFile {
       throw error;
     }
     this.handle = handle;
+    this.ragged = false;
     return this.length === 0;
+  }
+
+  /** Of two daemons that write one file each would cut off the other's last line, and take its blocks for released. */
+  private take({ fd }: FileHandle): void {
+    if (this.native.lockFile(fd)) return;
+    throw new VxpipeError("RECORDS_IN_USE", `nat.source.records.file ${this.path}: another daemon has it open`);
   }
 
   /** All of them, or none. */
@@ -46,11 +61,13 @@ export class RecordsFile {
     const { handle } = this;
     if (handle === null) throw new Error("the file is not open");
     const bytes = Buffer.from(lines.map((line) => `${line}\n`).join(""));
+    if (this.ragged) await handle.truncate(this.length);
+    this.ragged = false;
     try {
       for (let at = 0; at < bytes.length;) at += (await handle.write(bytes, at)).bytesWritten;
       await handle.datasync();
     } catch (error) {
-      await handle.truncate(this.length).catch(() => undefined);
+      await handle.truncate(this.length).catch(() => (this.ragged = true));
       throw error;
     }
     this.length += bytes.length;

@@ -61,7 +61,7 @@ export class Runtime {
   constructor(
     readonly applier: Applier,
     readonly events: EventLog,
-    native: Pick<Native, "interfaceName" | "interfaceFacts">,
+    private readonly native: Pick<Native, "interfaceName" | "interfaceFacts" | "lockFile">,
   ) {
     this.interfaces = new InterfaceWatch(native);
     const gateway = {
@@ -92,7 +92,7 @@ export class Runtime {
   async start(wanted: Plan): Promise<void> {
     const gateway = (): Gateway | null =>
       this.phase === "running" && this.applier.exists ? this.applier.gateway : null;
-    this.natControl = new NatControl(wanted, gateway, this.events);
+    this.natControl = new NatControl(wanted, gateway, this.events, this.native);
     await this.natControl.start();
     this.evidence = await bringUp(this.applier, wanted, nothingKnown);
     this.wanted = wanted;

@@ -1,10 +1,12 @@
 // Interfaces that go, come back, change their name, address or size under a running gateway, and disks that fill: packets go
 // on where they can, what is lost has a name, and the gateway recovers by itself. docs/OPERATIONS.md has the table. Needs root.
 import assert from "node:assert/strict";
-import { mkdirSync, readdirSync, rmdirSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 
+import { loadNative } from "../../src/pipeline/native.js";
+import { RecordsFile } from "../../src/pipeline/records-file.js";
 import { ADDRESS, Bed, MAC } from "../bed/bed.js";
 import { ROOT, run, until } from "../bed/command.js";
 import { bedConfig, Daemon, DATAPATHS, writeConfig } from "../bed/daemon.js";
@@ -211,6 +213,22 @@ describe("a gateway", ROOT_ONLY, () => {
       await forwards(daemon);
       await sink.stop();
       assert.deepEqual(await daemon.stop(), { code: 0, signal: null });
+    });
+
+    test("leaves no part of a record that it can neither write nor take back for the next one to continue", async () => {
+      rmSync(join(full, "zeros"));
+      const path = join(full, "records");
+      const file = new RecordsFile(path, await loadNative());
+      await file.open();
+      await file.append(["first"]);
+      await run("chattr", ["+a", path]);
+      const many = Array.from({ length: 10_000 }, (_, number) => `line ${number}`);
+      await assert.rejects(file.append(many), { code: "ENOSPC" });
+      await assert.rejects(file.append(["too early"]), { code: "EPERM" });
+      await run("chattr", ["-a", path]);
+      await file.append(["last"]);
+      await file.close();
+      assert.equal(readFileSync(path, "utf8"), "first\nlast\n");
     });
   });
 

@@ -6,11 +6,11 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 
 import { type CommandError, until } from "../bed/command.js";
-import { WORKER_DATAPATHS } from "../bed/daemon.js";
+import { Daemon, WORKER_DATAPATHS } from "../bed/daemon.js";
 import { NAT, VNI } from "../bed/nat-bed.js";
 import { arping, download, ftp, host, ping, startServer, stun, Talker, upload } from "../bed/nat-hosts.js";
 import { ROOT_ONLY } from "./ledger.js";
-import { dropsOf, makeNatScene } from "./nat-scene.js";
+import { dropsOf, makeNatScene, sourceNat } from "./nat-scene.js";
 
 describe("a STUN client calls the gateway what it is configured to be:", ROOT_ONLY, () => {
   const scene = makeNatScene();
@@ -219,6 +219,24 @@ describe("a gateway that is started again", ROOT_ONLY, () => {
     ]);
     assert.deepEqual(events.slice(5), ["stop", ...run]);
   });
+
+  test("has its records to itself: a second daemon with that file refuses to start, and harms nothing", async () => {
+    const file = join(scene.bed.directory, "alone.json");
+    await scene.start({ datapath: "afxdp" }, { records: { file } });
+    await ping(scene.bed, "a", NAT.server, 1);
+    await until("the first block to be on the disk", async () => (records(file).length === 2 ? true : null));
+    const own = (name: string): string => join(scene.bed.directory, `second-${name}`);
+    const second = Daemon.launch(scene.bed, {
+      datapath: "afxdp",
+      control: { listen: "127.0.0.1:9471", socket: own("socket") },
+      state: { directory: own("state"), bpffs: own("bpffs") },
+      nat: { source: sourceNat({ records: { file } }) },
+    });
+    assert.deepEqual(await second.process.exited, { code: 1, signal: null });
+    assert.match(second.process.stderr, new RegExp(`nat.source.records.file ${file}: another daemon has it open`));
+    await ping(scene.bed, "b", NAT.server, 1);
+    await until("the next block to be on the disk", async () => (records(file).length === 3 ? true : null));
+  });
 });
 
 for (const datapath of WORKER_DATAPATHS)
@@ -241,7 +259,9 @@ for (const datapath of WORKER_DATAPATHS)
 
       await scene.start({ datapath }, source);
       assert.match(scene.daemon.process.stderr, /previous_run_unclean/);
-      assert.deepEqual(JSON.parse(await nat("session", "list")), { sessions: [], cursor: null });
+      // The transfer's host may still be trying; this one is silent.
+      const silent = await nat("session", "list", "--vni", String(VNI.b));
+      assert.deepEqual(JSON.parse(silent), { sessions: [], cursor: null });
       await assert.rejects(nat("who", lost), { code: 3 });
       const { vni, inside } = JSON.parse(await nat("who", lost, "--at", time)) as Record;
       assert.deepEqual([vni, inside], [VNI.b, NAT.b]);

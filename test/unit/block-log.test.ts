@@ -1,6 +1,7 @@
 // Who had which ports: in memory, and in a file that is complete whatever happens to it.
 import assert from "node:assert/strict";
 import {
+  appendFileSync,
   existsSync,
   mkdtempSync,
   readFileSync,
@@ -17,7 +18,10 @@ import { test, type TestContext } from "node:test";
 import { BlockLog, searchRecords } from "../../src/pipeline/block-log.js";
 import { EventLog } from "../../src/pipeline/events.js";
 import type { BlockRecord, SessionRecord } from "../../src/pipeline/nat-names.js";
+import { loadNative } from "../../src/pipeline/native.js";
 
+/** Whoever had the file is gone, without having closed it. */
+const free = { lockFile: () => true };
 const second = 1_000_000_000n;
 /** 2026-11-21T12:00:00Z, in milliseconds, when the monotonic clock began. */
 const zero = Date.UTC(2026, 10, 21, 12);
@@ -43,7 +47,12 @@ function kept(t: TestContext): Kept {
   const events: string[] = [];
   const now = { seconds: 0 };
   const make = async (): Promise<BlockLog> => {
-    const log = new BlockLog(path, new EventLog((_, event) => events.push(event)), () => zero + now.seconds * 1000);
+    const log = new BlockLog(
+      path,
+      new EventLog((_, event) => events.push(event)),
+      free,
+      () => zero + now.seconds * 1000,
+    );
     await log.start();
     return log;
   };
@@ -258,16 +267,46 @@ test("a disk that is full is one event; nothing is told done until it is written
   assert.deepEqual(told(path).slice(1), ["00:01 granted 10.0.0.5 2048"]);
 });
 
+test("a file that another daemon has open refuses the start by name, is left as it is, and is free when that one ends", async (t) => {
+  const { path } = kept(t);
+  const native = await loadNative();
+  const make = (): BlockLog => new BlockLog(path, new EventLog(() => undefined), native, () => zero);
+  const [one, other] = [make(), make()];
+  await one.start();
+  appendFileSync(path, "what the first one is just writ");
+  const before = readFileSync(path, "utf8");
+  const message = `nat.source.records.file ${path}: another daemon has it open`;
+  await assert.rejects(other.start(), { code: "RECORDS_IN_USE", message });
+  assert.equal(readFileSync(path, "utf8"), before);
+  await one.stop();
+  await other.start();
+  await other.stop();
+});
+
+test("a file that was moved away is another one's to take, and the new one is taken when it is opened again", async (t) => {
+  const { path } = kept(t);
+  const native = await loadNative();
+  const make = (): BlockLog => new BlockLog(path, new EventLog(() => undefined), native, () => zero);
+  const log = make();
+  await log.start();
+  renameSync(path, `${path}.1`);
+  await log.reopen();
+  await assert.rejects(make().start(), { code: "RECORDS_IN_USE" });
+  await log.stop();
+});
+
 test("a file that cannot be opened refuses the start", async (t) => {
   const { directory, path } = kept(t);
   writeFileSync(path, "");
-  const log = new BlockLog(join(path, "nat.jsonl"), new EventLog(() => undefined));
+  const log = new BlockLog(join(path, "nat.jsonl"), new EventLog(() => undefined), free);
   await assert.rejects(log.start(), { code: "RECORDS_UNWRITABLE" });
-  await assert.rejects(new BlockLog(directory, new EventLog(() => undefined)).start(), { code: "RECORDS_UNWRITABLE" });
+  await assert.rejects(new BlockLog(directory, new EventLog(() => undefined), free).start(), {
+    code: "RECORDS_UNWRITABLE",
+  });
 });
 
 test("without a file the daemon's memory answers, for what was released too", async () => {
-  const log = new BlockLog(null, new EventLog(() => undefined), () => zero);
+  const log = new BlockLog(null, new EventLog(() => undefined), free, () => zero);
   await log.start();
   await log.add([record(1, true), record(10, false)], toWall);
   assert.equal((await log.who("203.0.113.1", 2050, zero + 5000))?.inside, "10.0.0.5");
@@ -336,6 +375,7 @@ test("whoever listens is told of everything that is durable, once, the end and w
   const log = new BlockLog(
     path,
     new EventLog((_, event) => events.push(event)),
+    free,
     () => zero + now.seconds * 1000,
     (records) =>
       heard.push(

@@ -226,6 +226,7 @@ export function simulate(prepare: (gateway: SimulatedGateway) => void = () => un
     interfaceName: (ifindex: number) => (ifindex === 2 ? "in0" : ifindex === 3 ? "out0" : null),
     ensureBpffs: () => "",
     releaseBpffs: () => undefined,
+    lockFile: () => true,
     hasCapability: () => true,
     keepCapabilities: () => undefined,
   };
