@@ -316,3 +316,10 @@ test("an address of the inside interface may be in no pool, and one of the outsi
   assert.equal(warnOfOutsideAddresses(nat, "out0", ["192.0.2.1", "2001:db8::1"]), null);
   assert.match(warnOfOutsideAddresses(nat, "out0", ["192.0.2.1", "203.0.113.1"]) ?? "", /^203\.0\.113\.1 is in a pool/);
 });
+
+test("records of sessions that nobody keeps are warned of", () => {
+  assert.deepEqual(lines(check(`${pool}, records: { sessions: true }`).warnings), [
+    "3:70: nat.source.records.sessions: nobody keeps them without records.file, .ipfix or .netflow",
+  ]);
+  assert.deepEqual(check(`${pool}, records: { sessions: true, ipfix: "collector.example.net:4739" }`).warnings, []);
+});

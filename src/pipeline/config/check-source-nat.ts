@@ -49,6 +49,7 @@ export function checkSourceNat(view: View): Found {
   checkInside(view, ranges, say);
   checkForwards(view, ranges, realm, say);
   checkGateways(view, realm, say);
+  checkRecords(view, warn);
   return found;
 }
 
@@ -62,6 +63,12 @@ function checkSurroundings(view: View, say: Say): void {
   if (Array.isArray(rules) && rules.length > 0) {
     say("/nat/destination", ": not together with nat.source yet: replies would not be translated back");
   }
+}
+
+function checkRecords(view: View, warn: Say): void {
+  const kept = ["file", "netflow", "ipfix"].some((key) => typeof view.get(`${root}/records/${key}`) === "string");
+  if (view.get(`${root}/records/sessions`) === true && !kept)
+    warn(`${root}/records/sessions`, ": nobody keeps them without records.file, .ipfix or .netflow");
 }
 
 interface Realms {
