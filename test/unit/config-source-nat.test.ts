@@ -276,13 +276,13 @@ test("a change of source NAT needs a restart, and so does adding it", () => {
   assert.deepEqual(plan(one, planWith(pool)), []);
 });
 
-test("with source NAT no attempt is made to redirect in XDP", () => {
+test("with source NAT the workers send from the start, once their ways out have been tried", () => {
   const [create, ...rest] = plan(null, planWith(pool));
   assert.ok(create?.do === "create" && create.choice.mode === "afxdp" && create.choice.best, JSON.stringify(create));
   assert.equal(create.choice.why, "workers send, fed by AF_XDP sockets; source NAT is the workers'");
   assert.deepEqual(
     rest.map((action) => action.do),
-    ["setAllowlist", "setRules", "attach"],
+    ["tryOutside", "setAllowlist", "setRules", "attach"],
   );
 });
 
@@ -319,7 +319,7 @@ test("an address of the inside interface may be in no pool, and one of the outsi
 
 test("records of sessions that nobody keeps are warned of", () => {
   assert.deepEqual(lines(check(`${pool}, records: { sessions: true }`).warnings), [
-    "3:70: nat.source.records.sessions: nobody keeps them without records.file, .ipfix or .netflow",
+    "3:80: nat.source.records.sessions: nobody keeps them without records.file, .ipfix or .netflow",
   ]);
   assert.deepEqual(check(`${pool}, records: { sessions: true, ipfix: "collector.example.net:4739" }`).warnings, []);
 });
