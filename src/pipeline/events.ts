@@ -59,7 +59,10 @@ export const eventKinds = {
   stopping: ["info", "Draining and detaching."],
   supervisor_unreachable: ["warn", "A message to the service manager (sd_notify) could not be sent."],
   took_over: ["warn", "The program that a killed daemon left running was replaced."],
-  worker_cpu_busy: ["warn", "The worker shares its CPU with interrupts of the interfaces."],
+  worker_cpu_busy: [
+    "warn",
+    "A worker shares its CPU with interrupts of the interfaces or with another one, or workers leave no CPU to anybody else.",
+  ],
   worker_recovered: ["warn", "A worker that stood still goes on."],
   worker_stalled: ["error", "A worker makes no progress; its CPU, and what becomes of its packets."],
 } as const satisfies Record<string, readonly [Level, string]>;
