@@ -63,7 +63,7 @@ export class BlockLog {
     private readonly events: EventLog,
     native: Pick<Native, "lockFile">,
     private readonly now: () => number = Date.now,
-    /** Told of everything that is durable, once. */
+    /** Told of everything once: when it is durable, or at the end also what the file is still owed. */
     private readonly told: (records: readonly TimedRecord[]) => void = () => undefined,
   ) {
     this.file = path === null ? null : new RecordsFile(path, native);
@@ -314,6 +314,11 @@ function sessionText(session: Extract<TimedRecord, { created: boolean }>): strin
   });
 }
 
+/** There may be millions of them: told without parsing. */
+function isOfSession(text: string): boolean {
+  return text.includes('"event":"created"') || text.includes('"event":"ended"');
+}
+
 /** Null: not a line of ours about a block. */
 function parseLine(text: string): Line | null {
   try {
@@ -338,7 +343,7 @@ async function openIn(path: string): Promise<{ open: Holding[]; latest: number }
   let latest = -Infinity;
   for await (const text of linesBackward(path)) {
     if (text.includes('"event":"start"')) break;
-    const line = parseLine(text);
+    const line = isOfSession(text) ? null : parseLine(text);
     if (line === null) continue;
     const time = Date.parse(line.time);
     if (time > latest) latest = time;
