@@ -5,7 +5,7 @@ import { cpus, release } from "node:os";
 
 import type { Rung } from "./ladder.js";
 import type { EngineResult } from "./engine.js";
-import { type LatencySample, median, type Sample } from "./measure.js";
+import { type LatencySample, median, quantile, type Sample } from "./measure.js";
 import { ALONE, BESIDE_MANY, NAT_PEER, type NatSample } from "./source-nat.js";
 
 const PEER = "kernel-conntrack";
@@ -32,11 +32,23 @@ export interface Row {
   callsPerPacket: number | null;
 }
 
+export interface LatencyRow {
+  name: string;
+  kpps: number;
+  /** Medians of the runs. */
+  p50Us: number;
+  p99Us: number;
+  /** A quarter of the runs lies below the first, a quarter above the second. */
+  p99QuartersUs: [number, number];
+  maxUs: number;
+  runs: number;
+}
+
 export interface Results {
   host: { cpu: string; kernel: string; cores: number };
   date: string;
   rows: Row[];
-  latency: { name: string; kpps: number; p50Us: number; p99Us: number; maxUs: number; runs: number }[];
+  latency: LatencyRow[];
   ladder: Rung[];
   /** CPU time the daemon takes without traffic, percent of one core; null: not measured. */
   idleCpuPercent: number | null;
@@ -107,6 +119,19 @@ function sourceNatRows(samples: Measured["sourceNat"]): Row[] {
   );
 }
 
+function latencyRow(name: string, kpps: number, samples: readonly LatencySample[]): LatencyRow {
+  const p99s = samples.map((sample) => sample.p99Us);
+  return {
+    name,
+    kpps,
+    p50Us: round(median(samples.map((sample) => sample.p50Us)), 2),
+    p99Us: round(median(p99s), 2),
+    p99QuartersUs: [round(quantile(p99s, 0.25), 2), round(quantile(p99s, 0.75), 2)],
+    maxUs: round(Math.max(...samples.map((sample) => sample.maxUs)), 1),
+    runs: samples.length,
+  };
+}
+
 export function summarize(measured: Measured): Results {
   const medianOf = (name: string, load: string, cores: number): number => {
     const found = measured.series.find((one) => one.name === name && one.load === load && one.cores === cores);
@@ -134,14 +159,7 @@ export function summarize(measured: Measured): Results {
     };
   });
   rows.push(...sourceNatRows(measured.sourceNat));
-  const latency = [...measured.latency].map(([name, samples]) => ({
-    name,
-    kpps: measured.kpps,
-    p50Us: round(median(samples.map((sample) => sample.p50Us)), 2),
-    p99Us: round(median(samples.map((sample) => sample.p99Us)), 2),
-    maxUs: round(Math.max(...samples.map((sample) => sample.maxUs)), 1),
-    runs: samples.length,
-  }));
+  const latency = [...measured.latency].map(([name, samples]) => latencyRow(name, measured.kpps, samples));
   const ladder = measured.ladder.map((rung) => ({
     ...rung,
     nsPerPacket: {
@@ -205,10 +223,11 @@ function latencyTable(results: Results): string {
     String(row.kpps),
     row.p50Us.toFixed(2),
     row.p99Us.toFixed(2),
+    row.p99QuartersUs.map((value) => value.toFixed(2)).join("-"),
     row.maxUs.toFixed(1),
     plain ? `${(row.p50Us / plain.p50Us).toFixed(2)}x` : "",
   ]);
-  return table(["gateway", "kpps", "p50 us", "p99 us", "max us", `p50 to ${PLAIN}`], body);
+  return table(["gateway", "kpps", "p50 us", "p99 us", "middle half", "max us", `p50 to ${PLAIN}`], body);
 }
 
 /** What a rung costs over the one before it, or that it cannot be told from here. */

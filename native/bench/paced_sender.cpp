@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <vector>
@@ -79,14 +80,16 @@ Report send_paced(const Interface &interface, const PacketPlan &plan, const Limi
 	paced.walk.sport = VX_SPORT_FIRST;
 	paced.frame.resize(frame_bytes(plan.inner_bytes), 0);
 	Report report = {};
-	double gap = 1e9 / limits.rate;
+	uint64_t gap = static_cast<uint64_t>(1e9 / limits.rate);
 	double waited_before = seconds_waited();
 	uint64_t start = now_ns();
+	uint64_t due = start;
 	while (report.generated < limits.count) {
-		uint64_t due = start + static_cast<uint64_t>(static_cast<double>(report.generated) * gap);
 		uint64_t now = now_ns();
 		while (now < due)
 			now = now_ns();
+		// What it missed while its CPU ran something else is left out: sent now it would be a burst, another load.
+		due = std::max(due, now) + gap;
 		if (static_cast<double>(now - start) * 1e-9 >= limits.seconds)
 			break;
 		if ((report.generated & 0xff) == 0 && stop_asked())
