@@ -94,6 +94,7 @@ static __always_inline int vx_ready(struct xdp_md *ctx, struct vx_slot *slot, __
 	__u32 worker = vx_owner(ctx, protocol_be);
 
 	if (vx_hand_over != VX_HAND_OVER_SOCKETS || started_ns ||
+	    vx_frame_length(ctx) > VX_EXCEPTION_BYTES_MAX || /* or a socket would count it, and the tracepoint too */
 	    (protocol_be == bpf_htons(ETH_P_IPV6) && !vx_queue_has_sockets(ctx)) || /* IPv4 is the engine's then */
 	    bpf_redirect_map(&worker_sockets, ctx->rx_queue_index * vx_workers + worker, XDP_ABORTED) != XDP_REDIRECT)
 		return vx_ready_with_header(ctx, slot, worker, started_ns);

@@ -63,7 +63,7 @@
 	X(fragment_limit, "Fragment of a packet with a rule whose first fragment is unknown or over limit") \
 	X(no_route, "No route to the destination through the outside interface")                            \
 	X(no_neighbour, "The next hop does not answer ARP or neighbour discovery, or too many wait for it") \
-	X(too_big, "Larger than the outside MTU and not to be fragmented")                                  \
+	X(too_big, "Larger than the outside MTU and not to be fragmented, or than a worker takes (3,584)")  \
 	X(ttl_expired, "TTL or hop limit ran out here")                                                     \
 	X(ring_full, "The worker's receive ring was full")                                                  \
 	X(fill_empty, "The worker had no free frame for the packet")                                        \

@@ -624,7 +624,7 @@ export const drops = [
   { name: "fragment_limit", help: "Fragment of a packet with a rule whose first fragment is unknown or over limit" },
   { name: "no_route", help: "No route to the destination through the outside interface" },
   { name: "no_neighbour", help: "The next hop does not answer ARP or neighbour discovery, or too many wait for it" },
-  { name: "too_big", help: "Larger than the outside MTU and not to be fragmented" },
+  { name: "too_big", help: "Larger than the outside MTU and not to be fragmented, or than a worker takes (3,584)" },
   { name: "ttl_expired", help: "TTL or hop limit ran out here" },
   { name: "ring_full", help: "The worker's receive ring was full" },
   { name: "fill_empty", help: "The worker had no free frame for the packet" },

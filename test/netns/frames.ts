@@ -38,7 +38,8 @@ function ipv4(source: string, destination: string, id: number, flagsAndOffset: n
   return Buffer.concat([header, payload]);
 }
 
-function udp(sport: number, dport: number, payload: Buffer): Buffer {
+/** Without a checksum. */
+export function udp(sport: number, dport: number, payload: Buffer): Buffer {
   const header = Buffer.alloc(8);
   header.writeUInt16BE(sport, 0);
   header.writeUInt16BE(dport, 2);
