@@ -21,6 +21,8 @@ export interface HostCpus {
   nodes: ReadonlyMap<number, number>;
   /** CPUs that are threads of one core, each. */
   cores: number[][];
+  /** What the kernel keeps of every second from threads of a real-time priority, ms (Documentation/scheduler/sched-rt-group.rst). */
+  keptFromRealTimeMs: number;
 }
 
 export interface CpuFacts extends HostCpus {
@@ -35,7 +37,15 @@ export function readHostCpus(root = ""): HostCpus {
     allowed,
     nodes: readNodes(`${root}/sys/devices/system/node`),
     cores: readCores(`${root}/sys/devices/system/cpu`, allowed),
+    keptFromRealTimeMs: readKeptMs(`${root}/proc/sys/kernel`),
   };
+}
+
+/** -1 as their time: all. */
+function readKeptMs(directory: string): number {
+  const [period, runtime] = ["period", "runtime"].map((what) => Number(read(`${directory}/sched_rt_${what}_us`)));
+  if (!period || runtime === undefined || runtime < 0) return 0;
+  return (1000 * Math.max(period - runtime, 0)) / period;
 }
 
 /** CPUs that this process may run on, ascending. */

@@ -89,5 +89,8 @@ function warningOf(facts: CpuFacts, places: readonly number[], keepCpus: boolean
   const serving = servingOf(facts);
   const busy = places.filter((cpu) => serving.includes(cpu));
   if (busy.length > 0) return `CPU ${list(busy)} serves the interfaces' interrupts besides a worker`;
+  if (keepCpus && facts.keptFromRealTimeMs > 0) {
+    return `workers spin at a real-time priority, and the kernel stops them for ${facts.keptFromRealTimeMs} ms of every second: sysctl kernel.sched_rt_runtime_us=-1 leaves them their CPU`;
+  }
   return null;
 }

@@ -61,7 +61,7 @@ export const eventKinds = {
   took_over: ["warn", "The program that a killed daemon left running was replaced."],
   worker_cpu_busy: [
     "warn",
-    "A worker shares its CPU with interrupts of the interfaces or with another one, or workers leave no CPU to anybody else.",
+    "A worker shares its CPU with interrupts of the interfaces or with another one, has it for a part of the time only, or leaves none to others.",
   ],
   worker_recovered: ["warn", "A worker that stood still goes on."],
   worker_stalled: ["error", "A worker makes no progress; its CPU, and what becomes of its packets."],

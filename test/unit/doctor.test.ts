@@ -100,7 +100,12 @@ const veth: InterfaceFacts = {
 };
 
 function cpus(count: number): HostCpus {
-  return { allowed: Array.from({ length: count }, (_, cpu) => cpu), nodes: new Map(), cores: [] };
+  return {
+    allowed: Array.from({ length: count }, (_, cpu) => cpu),
+    nodes: new Map(),
+    cores: [],
+    keptFromRealTimeMs: 0,
+  };
 }
 
 const host: HostFacts = {

@@ -28,6 +28,7 @@ function host({ cpus, inside = nic([]), outside = nic([]), queues, ...rest }: Sh
     allowed: range(0, cpus - 1),
     nodes: new Map(),
     cores: [],
+    keptFromRealTimeMs: 0,
     interfaces: [inside, outside],
     insideQueues,
     ...rest,
@@ -57,6 +58,12 @@ test("workers that spin at a real-time priority on every CPU there is are worth 
   assert.match(placeWorkers(host({ cpus: 2 }), wanted).warning ?? "", /real-time priority on CPU 0, 1, which are all/);
   assert.equal(placeWorkers(host({ cpus: 3 }), wanted).warning, null);
   assert.equal(placeWorkers(host({ cpus: 2 }), { ...wanted, keepCpus: false }).warning, null);
+});
+
+test("workers that spin at a real-time priority are warned of the time the kernel keeps from them", () => {
+  const kept = host({ cpus: 3, keptFromRealTimeMs: 50 });
+  assert.match(placeWorkers(kept, { ...auto, keepCpus: true }).warning ?? "", /stops them for 50 ms of every second/);
+  assert.equal(placeWorkers(kept, auto).warning, null);
 });
 
 test("the interrupts of the outside interface count as those of the inside one", () => {
@@ -149,6 +156,8 @@ test("interrupts are the device's own that carry packets, seen through a VLAN, w
     put("proc/irq/28/smp_affinity_list", "0-3\n");
     put("proc/irq/29/effective_affinity_list", "\n");
     put("proc/irq/29/smp_affinity_list", "1,3\n");
+    put("proc/sys/kernel/sched_rt_period_us", "1000000\n");
+    put("proc/sys/kernel/sched_rt_runtime_us", "950000\n");
     put("sys/devices/system/node/node0/cpulist", "0-1\n");
     put("sys/devices/system/node/node1/cpulist", "2-3\n");
     for (const cpu of range(0, 3)) {
@@ -164,8 +173,11 @@ test("interrupts are the device's own that carry packets, seen through a VLAN, w
     put("sys/class/net/eth0/uevent");
     symlinkSync("../../../devices/pci/virtio3", join(root, "sys/class/net/eth0/device"));
 
-    const { allowed, nodes, cores } = facts.readHostCpus(root);
+    const { allowed, nodes, cores, keptFromRealTimeMs } = facts.readHostCpus(root);
     assert.deepEqual(allowed, [0, 1, 2, 3]);
+    assert.equal(keptFromRealTimeMs, 50);
+    put("proc/sys/kernel/sched_rt_runtime_us", "-1\n");
+    assert.equal(facts.readHostCpus(root).keptFromRealTimeMs, 0);
     assert.deepEqual([...nodes], [[0, 0], [1, 0], [2, 1], [3, 1]]); // prettier-ignore
     assert.deepEqual(cores, [[0, 2], [1, 3]]); // prettier-ignore
     const own = { interrupts: [{ number: 28, label: "ens5-Tx-Rx-0", cpus: [2] }, { number: 29, label: "ens5-Tx-Rx-1", cpus: [1, 3] }], node: 1 }; // prettier-ignore
