@@ -12,7 +12,6 @@
 namespace vx {
 namespace {
 
-constexpr size_t kWaitingEachMax = 64;
 constexpr uint32_t kWaitingMax = 1024;
 // The kernel gives up after three probes a second apart and says so; this is for when it does not.
 constexpr uint64_t kResolveNsMax = 6000000000;
@@ -67,7 +66,8 @@ void Neighbours::forward(const vx_addr &address, Frame frame, uint64_t now_ns)
 
 void Neighbours::hold(const vx_addr &address, Neighbour &neighbour, Frame frame, uint64_t now_ns)
 {
-	if (neighbour.waiting.size() >= kWaitingEachMax || waiting_ >= kWaitingMax)
+	// No more than there is room left: half of it all for one, half of the rest for the next, and so on.
+	if (neighbour.waiting.size() >= kWaitingMax - waiting_)
 		return sender_.drop(frame, VX_DROP_no_neighbour);
 	neighbour.waiting.push_back(frame);
 	waiting_++;

@@ -47,7 +47,7 @@ async function ping(bed: Bed): Promise<Evidence["pings"]> {
 }
 
 export async function realTraffic(bed: Bed): Promise<Pick<Evidence, "transfers" | "pings">> {
-  // First what is slow: the next hop is found meanwhile, and 64 packets at most wait for that.
+  // First what is slow: the next hop is found meanwhile, and 512 packets at most wait for that.
   const pings = await ping(bed);
   return { pings, transfers: [...(await udp(bed)), await tcp(bed)] };
 }

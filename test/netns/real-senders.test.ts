@@ -34,7 +34,7 @@ for (const datapath of DATAPATHS)
     });
     after(() => bed.remove());
     beforeEach(async () => {
-      // The next hop is known: of a burst that comes before it is, 64 packets wait and the rest is dropped by name.
+      // The next hop is known: of a burst that comes before it is, 512 packets wait and the rest is dropped by name.
       await bed.exec("gateway", "ping", ["-c", "1", "-W", "5", ADDRESS.target]);
       sink = await Sink.start(bed);
       daemon = await Daemon.start(bed, { ...CONFIG, datapath });
