@@ -9,9 +9,9 @@
 // the new start is what is certain, and nobody else had the ports before it.
 import { systemReason, VxpipeError } from "./errors.js";
 import type { EventLog } from "./events.js";
-import type { TimedRecord } from "./flow-messages.js";
-import { protocolName, type NatRecord } from "./nat-names.js";
+import type { BlockRecord, NatRecord } from "./nat-names.js";
 import type { Native } from "./native.js";
+import { RecordLines } from "./record-lines.js";
 import { linesBackward, linesWith, RecordsFile } from "./records-file.js";
 
 /** A block of ports and whose it is or was; times in milliseconds. */
@@ -41,6 +41,7 @@ interface Line {
 
 /** Released ones that memory keeps, for those who have no file. */
 const historyMax = 50_000;
+const nothing = Buffer.alloc(0);
 /** Of a block; it starts at a multiple of its size. */
 const [portsMin, portsMax] = [64, 8192];
 const diskTrouble = new Set(["ENOSPC", "EDQUOT", "EROFS", "EIO"]);
@@ -54,7 +55,7 @@ export class BlockLog {
   /** The file begins with what is held. */
   private begun = false;
   /** What the end of a packet path left to be written, and whose blocks it releases. */
-  private owed: string[] = [];
+  private owed = nothing;
   private ended: Holding[] = [];
   private turn: Promise<unknown> = Promise.resolve();
 
@@ -64,7 +65,7 @@ export class BlockLog {
     native: Pick<Native, "lockFile">,
     private readonly now: () => number = Date.now,
     /** Told of everything once: when it is durable, or at the end also what the file is still owed. */
-    private readonly told: (records: readonly TimedRecord[]) => void = () => undefined,
+    private readonly told: (records: readonly NatRecord[]) => void = () => undefined,
   ) {
     this.file = path === null ? null : new RecordsFile(path, native);
   }
@@ -88,44 +89,44 @@ export class BlockLog {
   }
 
   /** Oldest first. False: they are not on the disk; they are to be given again. */
-  add(records: readonly NatRecord[], toWallNs: bigint): Promise<boolean> {
+  add(records: readonly NatRecord[]): Promise<boolean> {
     return this.inTurn(async () => {
-      const changes = changesOf(records, toWallNs);
-      if (!(await this.write(this.linesOf(changes)))) return false;
-      for (const change of changes) this.apply(change);
-      this.told(changes);
+      if (!(await this.write(this.linesOf(records).all))) return false;
+      for (const record of records) this.apply(record);
+      this.told(records);
       return true;
     });
   }
 
   /** Nothing is held any more: the packet path has ended. Its memory is gone, so what cannot be written now is owed. */
-  end(records: readonly NatRecord[], toWallNs: bigint): Promise<void> {
+  end(records: readonly NatRecord[]): Promise<void> {
     return this.inTurn(async () => {
-      const changes = changesOf(records, toWallNs);
       const ended = [...this.held.values()].flat();
-      const lines = this.linesOf(changes);
-      for (const change of changes) this.apply(change);
+      const lines = this.linesOf(records);
+      for (const record of records) this.apply(record);
       const time = this.now();
       const left = [...this.held.values()].flat();
       for (const one of left) {
-        lines.push(lineText("released", time, one, one.from));
+        lines.add(lineText("released", time, one, one.from));
         this.close(one, time);
       }
-      this.told([...changes, ...left.map((one) => ({ ...one, time, granted: false }))]);
+      this.told(records.concat(left.map((one) => ({ ...one, time, granted: false }))));
       if (this.file === null) return;
-      this.owed.push(...lines);
-      this.ended.push(...ended);
-      await this.write([]);
+      this.owed = Buffer.concat([this.owed, lines.all]);
+      this.ended = this.ended.concat(ended);
+      await this.write(nothing);
     });
   }
 
   stop(): Promise<void> {
     return this.inTurn(async () => {
-      const written = await this.write([JSON.stringify({ time: new Date(this.now()).toISOString(), event: "stop" })]);
+      const last = new RecordLines();
+      last.add(JSON.stringify({ time: new Date(this.now()).toISOString(), event: "stop" }));
       // The log is the last place for them.
-      if (!written && this.owed.length > 0) {
-        const text = `${this.owed.length} records could not be written before the end; they stand here`;
-        this.events.emit("nat_records_failed", text, { records: this.owed });
+      if (!(await this.write(last.all)) && this.owed.length > 0) {
+        const records = this.owed.toString().trimEnd().split("\n");
+        const text = `${records.length} records could not be written before the end; they stand here`;
+        this.events.emit("nat_records_failed", text, { records });
       }
       await this.file?.close();
     });
@@ -135,7 +136,7 @@ export class BlockLog {
   reopen(): Promise<void> {
     return this.inTurn(async () => {
       this.begun = false;
-      await this.write([]);
+      await this.write(nothing);
     });
   }
 
@@ -169,13 +170,14 @@ export class BlockLog {
     return next;
   }
 
-  private async write(lines: readonly string[]): Promise<boolean> {
+  private async write(lines: Buffer): Promise<boolean> {
     const { file } = this;
     if (file === null) return true;
     try {
       if (!file.isOpen || !this.begun || (await file.isGone())) await this.begin(file);
-      if (this.owed.length + lines.length > 0) await file.append([...this.owed, ...lines]);
-      this.owed = [];
+      const bytes = this.owed.length === 0 ? lines : Buffer.concat([this.owed, lines]);
+      if (bytes.length > 0) await file.append(bytes);
+      this.owed = nothing;
       this.ended = [];
     } catch (error) {
       this.fail(file, error);
@@ -206,39 +208,46 @@ export class BlockLog {
     const own = [...this.held.values()].flat();
     const known = new Set([...own, ...this.ended].map(identity));
     const left = open.filter((one) => !known.has(identity(one)));
-    await file.append([
-      JSON.stringify({ time: new Date(time).toISOString(), event: "start" }),
-      ...left.map((one) => lineText("released", one.to ?? over, one, one.from)),
-      ...own.map((one) => lineText("held", time, one, one.from)),
-    ]);
+    const lines = new RecordLines();
+    lines.add(JSON.stringify({ time: new Date(time).toISOString(), event: "start" }));
+    for (const one of left) lines.add(lineText("released", one.to ?? over, one, one.from));
+    for (const one of own) lines.add(lineText("held", time, one, one.from));
+    await file.append(lines.all);
     this.begun = true;
     for (const one of left) this.remember({ ...one, to: one.to ?? over });
     this.told(left.map((one) => ({ ...one, time: one.to ?? over, granted: false })));
   }
 
-  private linesOf(changes: readonly TimedRecord[]): string[] {
+  private linesOf(records: readonly NatRecord[]): RecordLines {
+    const lines = new RecordLines(records.length);
     const granted = new Map<string, number>();
-    return changes.map((change) => {
-      if (!("granted" in change)) return sessionText(change);
-      const { time } = change;
-      const key = holderOf(change);
-      if (change.granted) {
-        granted.set(key, time);
-        return lineText("granted", time, change, null);
-      }
-      const from = granted.get(key) ?? this.holdingOf(change)?.from ?? null;
-      granted.delete(key);
-      return lineText("released", time, change, from);
-    });
+    for (const record of records) {
+      if ("granted" in record) lines.add(this.blockText(record, granted));
+      else lines.addSession(record);
+    }
+    return lines;
+  }
+
+  /** `granted`: since when, of those that the same records granted. */
+  private blockText(block: BlockRecord, granted: Map<string, number>): string {
+    const { time } = block;
+    const key = holderOf(block);
+    if (block.granted) {
+      granted.set(key, time);
+      return lineText("granted", time, block, null);
+    }
+    const from = granted.get(key) ?? this.holdingOf(block)?.from ?? null;
+    granted.delete(key);
+    return lineText("released", time, block, from);
   }
 
   private holdingOf(block: Block): Holding | undefined {
     return this.held.get(keyOf(block))?.find((one) => one.inside === block.inside && one.vni === block.vni);
   }
 
-  private apply(change: TimedRecord): void {
-    if (!("granted" in change)) return;
-    const { granted, time, ...block } = change;
+  private apply(record: NatRecord): void {
+    if (!("granted" in record)) return;
+    const { granted, time, ...block } = record;
     if (!granted) {
       const one = this.holdingOf(block);
       return one === undefined ? undefined : this.close(one, time);
@@ -271,12 +280,6 @@ function holderOf(block: Block): string {
   return `${keyOf(block)} ${block.vni} ${block.inside}`;
 }
 
-/** In their order: what one worker released another may have been granted at once, and be read before. */
-function changesOf(records: readonly NatRecord[], toWallNs: bigint): TimedRecord[] {
-  const sorted = [...records].sort((a, b) => (a.timeNs < b.timeNs ? -1 : a.timeNs > b.timeNs ? 1 : 0));
-  return sorted.map(({ timeNs, ...record }) => ({ ...record, time: Number((timeNs + toWallNs) / 1_000_000n) }));
-}
-
 function identity(one: Holding): string {
   return `${holderOf(one)} ${one.from}`;
 }
@@ -297,20 +300,6 @@ function lineText(event: LineKind, time: number, block: Block, from: number | nu
     firstPort,
     lastPort,
     ...since,
-  });
-}
-
-/** As `nat session list` names things. A session that never ends here ended with its block, or with the run. */
-function sessionText(session: Extract<TimedRecord, { created: boolean }>): string {
-  const { time, created, protocol, vni, inside, insidePort, outside, outsidePort, remote, remotePort } = session;
-  return JSON.stringify({
-    time: new Date(time).toISOString(),
-    event: created ? "created" : "ended",
-    protocol: protocolName(protocol),
-    vni,
-    inside: `${inside}:${insidePort}`,
-    outside: `${outside}:${outsidePort}`,
-    remote: `${remote}:${remotePort}`,
   });
 }
 

@@ -7,7 +7,8 @@ import { once } from "node:events";
 import { parseEndpoint } from "./config/formats.js";
 import { systemReason } from "./errors.js";
 import type { EventLog } from "./events.js";
-import { FlowMessages, type FlowProtocol, type TimedRecord } from "./flow-messages.js";
+import { FlowMessages, type FlowProtocol } from "./flow-messages.js";
+import type { NatRecord } from "./nat-names.js";
 
 const recoveredAfterMs = 10_000;
 
@@ -38,7 +39,7 @@ export class FlowExport {
     return this.opening;
   }
 
-  send(records: readonly TimedRecord[]): void {
+  send(records: readonly NatRecord[]): void {
     if (records.length === 0) return;
     const { socket } = this;
     if (socket === null) {

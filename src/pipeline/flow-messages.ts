@@ -1,9 +1,7 @@
 // What a NAT did, as collectors take it: IPFIX (RFC 7011) and NetFlow version 9 (RFC 3954), with the information elements and
 // events of RFC 8158. Called by flow-export.ts. Pure but for its sequence number.
-import type { BlockRecord, SessionRecord } from "./nat-names.js";
+import type { BlockRecord, NatRecord, SessionRecord } from "./nat-names.js";
 
-/** In milliseconds since 1970. */
-export type TimedRecord = (Omit<BlockRecord, "timeNs"> | Omit<SessionRecord, "timeNs">) & { time: number };
 export const flowProtocols = ["ipfix", "netflow"] as const;
 export type FlowProtocol = (typeof flowProtocols)[number];
 
@@ -24,8 +22,6 @@ const elements = {
 } as const;
 type Element = keyof typeof elements;
 
-type Block = Extract<TimedRecord, { granted: boolean }>;
-type Session = Exclude<TimedRecord, Block>;
 type Read<Item> = (record: Item) => number | bigint;
 
 interface Template<Item> {
@@ -45,7 +41,7 @@ function template<Item>(id: number, reads: Partial<Record<Element, Read<Item>>>)
 
 /** layer2SegmentId: the upper byte says what the rest is. */
 const vxlanSegment = 0x01n << 56n;
-const segmentOf = ({ vni }: TimedRecord): bigint => (vni === null ? 0n : vxlanSegment | BigInt(vni));
+const segmentOf = ({ vni }: NatRecord): bigint => (vni === null ? 0n : vxlanSegment | BigInt(vni));
 
 /** As formatIpv4 wrote it. */
 function numberOf(address: string): number {
@@ -53,19 +49,19 @@ function numberOf(address: string): number {
 }
 
 /** RFC 8158, sections 5.6.1 and 5.6.9. */
-const sessionTemplate = template<Session>(257, {
+const sessionTemplate = template<SessionRecord>(257, {
   observationTimeMilliseconds: ({ time }) => time,
   natEvent: ({ created }) => (created ? 4 : 5),
   protocolIdentifier: ({ protocol }) => protocol,
-  sourceIPv4Address: ({ inside }) => numberOf(inside),
+  sourceIPv4Address: ({ inside }) => inside,
   sourceTransportPort: ({ insidePort }) => insidePort,
-  postNATSourceIPv4Address: ({ outside }) => numberOf(outside),
+  postNATSourceIPv4Address: ({ outside }) => outside,
   postNAPTSourceTransportPort: ({ outsidePort }) => outsidePort,
-  destinationIPv4Address: ({ remote }) => numberOf(remote),
+  destinationIPv4Address: ({ remote }) => remote,
   destinationTransportPort: ({ remotePort }) => remotePort,
   layer2SegmentId: segmentOf,
 });
-const blockTemplate = template<Block>(256, {
+const blockTemplate = template<BlockRecord>(256, {
   observationTimeMilliseconds: ({ time }) => time,
   natEvent: ({ granted }) => (granted ? 16 : 17),
   sourceIPv4Address: ({ inside }) => numberOf(inside),
@@ -102,7 +98,7 @@ export class FlowMessages {
   ) {}
 
   /** To be sent in this order. */
-  encode(records: readonly TimedRecord[], now: number): Datagram[] {
+  encode(records: readonly NatRecord[], now: number): Datagram[] {
     const datagrams: Datagram[] = [];
     let at = 0;
     while (at < records.length) {
@@ -112,7 +108,7 @@ export class FlowMessages {
         message.addTemplates(versions[this.protocol].templateSet);
       }
       const first = at;
-      while (at < records.length && message.add(records[at] as TimedRecord)) at++;
+      while (at < records.length && message.add(records[at] as NatRecord)) at++;
       datagrams.push({ bytes: this.finish(message, at - first, now), records: at - first });
     }
     return datagrams;
@@ -142,6 +138,7 @@ export class FlowMessages {
 class Message {
   templates = 0;
   private readonly bytes = Buffer.alloc(bytesMax);
+  private readonly view = new DataView(this.bytes.buffer, this.bytes.byteOffset, bytesMax);
   private at: number;
   private setAt = -1;
   /** Of the set that is open. */
@@ -165,7 +162,7 @@ class Message {
   }
 
   /** False: there is no room for it. */
-  add(record: TimedRecord): boolean {
+  add(record: NatRecord): boolean {
     return "granted" in record ? this.addBy(blockTemplate, record) : this.addBy(sessionTemplate, record);
   }
 
@@ -198,9 +195,14 @@ class Message {
   }
 
   private write(length: 1 | 2 | 4 | 8, value: number | bigint): void {
-    this.at =
-      length === 8
-        ? this.bytes.writeBigUInt64BE(BigInt(value), this.at)
-        : this.bytes.writeUIntBE(Number(value), this.at, length);
+    if (typeof value === "bigint") this.view.setBigUint64(this.at, value);
+    else if (length === 4) this.view.setUint32(this.at, value);
+    else if (length === 2) this.view.setUint16(this.at, value);
+    else if (length === 1) this.view.setUint8(this.at, value);
+    else {
+      this.view.setUint32(this.at, value / 2 ** 32);
+      this.view.setUint32(this.at + 4, value);
+    }
+    this.at += length;
   }
 }

@@ -53,7 +53,7 @@ export interface PoolAddress {
 }
 
 /** Some ten milliseconds of this thread. */
-const recordsAtOnce = 2048;
+const recordsAtOnce = 8192;
 /** What a daemon that is killed has not written yet is lost. */
 const recordsEveryMs = 100;
 const limitDefault = 1000;
@@ -124,7 +124,7 @@ export class NatControl {
       const bytes = gateway.natRecords(recordsAtOnce);
       // Also when there are none: what failed is tried again.
       if (bytes.length === 0 && !this.log.lagging) return;
-      const done = await this.log.add(readNatRecords(bytes), toWallNs());
+      const done = await this.log.add(readNatRecords(bytes, toWallNs()));
       if (!done) return;
       gateway.natRecordsDone();
       if (bytes.length < recordsAtOnce * vxNatRecord.bytes) return;
@@ -134,7 +134,7 @@ export class NatControl {
   /** The packet path has ended, and with it all sessions; `records`: what it had not told. Whoever ends it waits for `pump`
    * before, so that nothing is told twice. */
   async ended(records: Uint8Array | null): Promise<void> {
-    if (this.on) await this.log.end(readNatRecords(records ?? new Uint8Array()), toWallNs());
+    if (this.on) await this.log.end(readNatRecords(records ?? new Uint8Array(), toWallNs()));
   }
 
   async stop(): Promise<void> {

@@ -25,13 +25,12 @@ export interface SubscriberUse {
   blocks: number;
 }
 
-/** What the packet path tells of its NAT. */
+/** What the packet path tells of its NAT. Times in milliseconds since 1970. */
 export type NatRecord = BlockRecord | SessionRecord;
 
 /** A block of ports came to a subscriber, or left it. */
 export interface BlockRecord {
-  /** CLOCK_MONOTONIC. */
-  timeNs: bigint;
+  time: number;
   vni: number | null;
   inside: string;
   outside: string;
@@ -40,16 +39,17 @@ export interface BlockRecord {
   granted: boolean;
 }
 
-/** A session began or ended. ICMP: the identifier as inside and outside port. */
+/** A session began or ended. ICMP: the identifier as inside and outside port. There are many of them: addresses are the
+ * 32 bits that they are. */
 export interface SessionRecord {
-  timeNs: bigint;
+  time: number;
   protocol: number;
   vni: number | null;
-  inside: string;
+  inside: number;
   insidePort: number;
-  outside: string;
+  outside: number;
   outsidePort: number;
-  remote: string;
+  remote: number;
   remotePort: number;
   created: boolean;
 }
@@ -109,31 +109,63 @@ export function readSubscribers(bytes: Uint8Array): SubscriberUse[] {
   }));
 }
 
-export function readNatRecords(bytes: Uint8Array): NatRecord[] {
-  const { offset } = vxNatRecord;
-  return each(bytes, vxNatRecord.bytes, (view) => {
-    const event = view.getUint8(offset.event);
-    const common = {
-      timeNs: view.getBigUint64(offset.timeNs, true),
-      vni: vniOf(view, offset.realm),
-      inside: addressOf(view, offset.insideBe),
-      outside: addressOf(view, offset.publicBe),
-    };
-    const port = (at: number): number => view.getUint16(at, true);
-    if (event === vxNatEvent.blockGranted || event === vxNatEvent.blockReleased) {
-      const granted = event === vxNatEvent.blockGranted;
-      return { ...common, firstPort: port(offset.firstPort), lastPort: port(offset.lastPort), granted };
-    }
-    return {
-      ...common,
-      protocol: view.getUint8(offset.protocol),
-      insidePort: port(offset.insidePort),
-      outsidePort: port(offset.firstPort),
-      remote: addressOf(view, offset.remoteBe),
-      remotePort: port(offset.remotePort),
-      created: event === vxNatEvent.sessionCreated,
-    };
+/** Oldest first: what one worker released another may have been granted at once, and be read before. `toWallNs`: to add to
+ * the packet path's clock. */
+export function readNatRecords(bytes: Uint8Array, toWallNs: bigint): NatRecord[] {
+  const size = vxNatRecord.bytes;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (view.byteLength < size) return [];
+  // Nanoseconds since 1970 need 64 bits, those since the first record do not.
+  const firstNs = toWallNs + view.getBigUint64(vxNatRecord.offset.timeNs, true);
+  const firstMs = Number(firstNs / 1_000_000n);
+  const restNs = Number(firstNs % 1_000_000n);
+  const since = sinceFirst(view);
+  const order = Array.from(since, (_, index) => index).sort((a, b) => (since[a] as number) - (since[b] as number));
+  return order.map((index) => {
+    const time = firstMs + Math.floor((restNs + (since[index] as number)) / 1_000_000);
+    return readNatRecord(view, index * size, time);
   });
+}
+
+/** In nanoseconds. */
+function sinceFirst(view: DataView): Float64Array {
+  const { bytes: size, offset } = vxNatRecord;
+  const since = new Float64Array(Math.floor(view.byteLength / size));
+  const word = (at: number): number => view.getUint32(offset.timeNs + at, true);
+  for (let index = 0; index < since.length; index++) {
+    const at = index * size;
+    since[index] = (word(at + 4) - word(4)) * 2 ** 32 + (word(at) - word(0));
+  }
+  return since;
+}
+
+function readNatRecord(view: DataView, at: number, time: number): NatRecord {
+  const { offset } = vxNatRecord;
+  const event = view.getUint8(at + offset.event);
+  const vni = vniOf(view, at + offset.realm);
+  const port = (from: number): number => view.getUint16(at + from, true);
+  if (event === vxNatEvent.blockGranted || event === vxNatEvent.blockReleased)
+    return {
+      time,
+      vni,
+      inside: addressOf(view, at + offset.insideBe),
+      outside: addressOf(view, at + offset.publicBe),
+      firstPort: port(offset.firstPort),
+      lastPort: port(offset.lastPort),
+      granted: event === vxNatEvent.blockGranted,
+    };
+  return {
+    time,
+    protocol: view.getUint8(at + offset.protocol),
+    vni,
+    inside: view.getUint32(at + offset.insideBe),
+    insidePort: port(offset.insidePort),
+    outside: view.getUint32(at + offset.publicBe),
+    outsidePort: port(offset.firstPort),
+    remote: view.getUint32(at + offset.remoteBe),
+    remotePort: port(offset.remotePort),
+    created: event === vxNatEvent.sessionCreated,
+  };
 }
 
 /** `--protocol`: a name, or a number. */

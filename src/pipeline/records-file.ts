@@ -56,11 +56,10 @@ export class RecordsFile {
     throw new VxpipeError("RECORDS_IN_USE", `nat.source.records.file ${this.path}: another daemon has it open`);
   }
 
-  /** All of them, or none. */
-  async append(lines: readonly string[]): Promise<void> {
+  /** All of these lines, or none. */
+  async append(bytes: Buffer): Promise<void> {
     const { handle } = this;
     if (handle === null) throw new Error("the file is not open");
-    const bytes = Buffer.from(lines.map((line) => `${line}\n`).join(""));
     if (this.ragged) await handle.truncate(this.length);
     this.ragged = false;
     try {

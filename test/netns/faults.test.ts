@@ -220,13 +220,13 @@ describe("a gateway", ROOT_ONLY, () => {
       const path = join(full, "records");
       const file = new RecordsFile(path, await loadNative());
       await file.open();
-      await file.append(["first"]);
+      await file.append(Buffer.from("first\n"));
       await run("chattr", ["+a", path]);
-      const many = Array.from({ length: 10_000 }, (_, number) => `line ${number}`);
-      await assert.rejects(file.append(many), { code: "ENOSPC" });
-      await assert.rejects(file.append(["too early"]), { code: "EPERM" });
+      const many = Array.from({ length: 10_000 }, (_, number) => `line ${number}\n`);
+      await assert.rejects(file.append(Buffer.from(many.join(""))), { code: "ENOSPC" });
+      await assert.rejects(file.append(Buffer.from("too early\n")), { code: "EPERM" });
       await run("chattr", ["-a", path]);
-      await file.append(["last"]);
+      await file.append(Buffer.from("last\n"));
       await file.close();
       assert.equal(readFileSync(path, "utf8"), "first\nlast\n");
     });

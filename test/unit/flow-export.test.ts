@@ -5,10 +5,10 @@ import { once } from "node:events";
 import { test } from "node:test";
 import { EventLog } from "../../src/pipeline/events.js";
 import { FlowExport } from "../../src/pipeline/flow-export.js";
-import type { TimedRecord } from "../../src/pipeline/flow-messages.js";
+import type { NatRecord } from "../../src/pipeline/nat-names.js";
 import { until } from "../bed/command.js";
 
-const record: TimedRecord = {
+const record: NatRecord = {
   time: Date.UTC(2026, 10, 21),
   vni: 100,
   inside: "10.0.0.5",

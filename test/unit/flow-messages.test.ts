@@ -4,19 +4,14 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
-import {
-  type Datagram,
-  FlowMessages,
-  type FlowProtocol,
-  flowProtocols,
-  type TimedRecord,
-} from "../../src/pipeline/flow-messages.js";
+import { type Datagram, FlowMessages, type FlowProtocol, flowProtocols } from "../../src/pipeline/flow-messages.js";
+import type { NatRecord } from "../../src/pipeline/nat-names.js";
 import { run } from "../bed/command.js";
 
 const start = Date.UTC(2026, 10, 21, 12);
 const port = { ipfix: 4739, netflow: 2055 } as const;
 
-const block: TimedRecord = {
+const block: NatRecord = {
   time: start + 123,
   vni: 100,
   inside: "10.0.0.5",
@@ -25,15 +20,15 @@ const block: TimedRecord = {
   lastPort: 2175,
   granted: true,
 };
-const session: TimedRecord = {
+const session: NatRecord = {
   time: start + 456,
   protocol: 17,
   vni: null,
-  inside: "10.0.0.5",
+  inside: 0x0a000005,
   insidePort: 5000,
-  outside: "203.0.113.1",
+  outside: 0xcb007101,
   outsidePort: 2050,
-  remote: "198.51.100.7",
+  remote: 0xc6336407,
   remotePort: 53,
   created: true,
 };
