@@ -99,7 +99,8 @@ static __always_inline int vx_pass(struct vx_slot *slot)
 static __always_inline int vx_put_record(struct xdp_md *ctx, struct vx_slot *slot, void *ring,
 					 const struct vx_exception *exception, __u32 room)
 {
-	__u32 length = exception->length, sleeps;
+	__u32 length = exception->length, wake;
+	volatile __u32 *sleeps;
 	struct vx_exception *record = bpf_ringbuf_reserve(ring, sizeof(*record) + room, 0);
 
 	if (!record)
@@ -113,8 +114,13 @@ static __always_inline int vx_put_record(struct xdp_md *ctx, struct vx_slot *slo
 	/* Read after the record was reserved: a worker that has begun to sleep since then finds it there. A locked
 	 * addition keeps that order on x86; where it does not, a lone record may wait for the worker's next tick. */
 	__sync_fetch_and_add(&slot->direction[VX_DIRECTION].to_worker, 1);
-	sleeps = *(volatile __u32 *)&control.worker_sleeps[exception->worker % VX_WORKERS_MAX];
-	bpf_ringbuf_submit(record, sleeps ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+	sleeps = (volatile __u32 *)&control.worker_sleeps[exception->worker % VX_WORKERS_MAX];
+	wake = *sleeps;
+	/* Once: it may sleep on this very CPU and not get it between the packets of a poll. Before the record is there to be
+	 * read, so that a worker that has read it and sleeps again does not lose what it says then. */
+	if (wake)
+		*sleeps = 0;
+	bpf_ringbuf_submit(record, wake ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
 	return XDP_DROP; /* the copy goes on */
 }
 

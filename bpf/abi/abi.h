@@ -133,7 +133,7 @@ struct vx_control {
 	__u32 sample_round;    /* 0: nobody watches; else a new one whenever the samples were read */
 	__u32 sample_most;     /* samples of a reason that a CPU, or worker, takes in a round */
 	__u32 pad[9]; /* going to sleep costs XDP no line it reads */
-	__u32 worker_sleeps[VX_WORKERS_MAX]; /* waits in poll(2): a ring record has to wake it */
+	__u32 worker_sleeps[VX_WORKERS_MAX]; /* waits in poll(2): the next ring record has to wake it, and takes this back */
 } __attribute__((aligned(64))); /* XDP reads it for every packet: nobody may write to its first line that often */
 
 struct vx_prefix4 {

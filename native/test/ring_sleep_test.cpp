@@ -1,6 +1,7 @@
 // How a worker falls asleep beside a producer that wakes only who sleeps (bpf/leave.h, Loop::wait), as a litmus test: the
 // producer reserves a record and then reads `sleeps`; the worker sets `sleeps` and then looks for records. Each may miss
-// the other's write only if the other does not miss its own, or a record lies there and nobody wakes. Bounded by counts.
+// the other's write only if the other does not miss its own, or a record lies there and nobody wakes. Who wakes it takes
+// `sleeps` back, so that further producers, by rings of their own, rely on that one wake-up. Bounded by counts.
 #include <gtest/gtest.h>
 #include <semaphore.h>
 #include <time.h>
@@ -18,20 +19,23 @@
 namespace vx::test {
 namespace {
 
-constexpr uint32_t kRecords = 50000;
+constexpr uint32_t kProducers = 2;
+constexpr uint32_t kRecords = 50000;  // of each
 constexpr int kWakeSeconds = 10;  // nobody has to be that slow; a wake-up that was lost never comes
 
 class Wakeups {
 public:
 	// vx_put_record: the counter's locked addition stands between the reservation and the look at `sleeps_`.
-	void produce(uint32_t number)
+	void produce(uint32_t ring, uint32_t number)
 	{
 		uint8_t *record = nullptr;
-		while (!(record = ring_.reserve(sizeof number)))
+		while (!(record = rings_[ring].reserve(sizeof number)))
 			std::this_thread::yield();
 		memcpy(record, &number, sizeof number);
-		__sync_fetch_and_add(&handed_over_, 1);
+		__sync_fetch_and_add(&handed_over_[ring].count, 1);
 		const bool wake = __atomic_load_n(&sleeps_, __ATOMIC_RELAXED);
+		if (wake)
+			__atomic_store_n(&sleeps_, 0, __ATOMIC_RELAXED);
 		BpfRingTwin::commit(record, false);
 		if (wake)
 			sem_post(&wake_);
@@ -40,22 +44,29 @@ public:
 	bool sleep()
 	{
 		__atomic_store_n(&sleeps_, 1, __ATOMIC_SEQ_CST);
-		const bool found = ring_.readable();
+		const bool found = rings_[0].readable() || rings_[1].readable();
 		const bool woken = found || wait();
 		__atomic_store_n(&sleeps_, 0, __ATOMIC_RELAXED);
 		slept_ += !found;
 		return woken;
 	}
-	uint32_t consume(const RingReader::Visit &visit) { return RingReader::consume(ring_.memory(), 64, visit); }
+	uint32_t consume(uint32_t ring, const RingReader::Visit &visit)
+	{
+		return RingReader::consume(rings_[ring].memory(), 64, visit);
+	}
 	uint32_t slept() const { return slept_; }
 
 	Wakeups() { sem_init(&wake_, 0, 0); }
 	~Wakeups() { sem_destroy(&wake_); }
 
 private:
-	BpfRingTwin ring_{4096};
-	uint32_t sleeps_ = 0;
-	uint64_t handed_over_ = 0;
+	struct alignas(64) HandedOver {
+		uint64_t count = 0;
+	};
+
+	BpfRingTwin rings_[kProducers]{BpfRingTwin(4096), BpfRingTwin(4096)};
+	alignas(64) uint32_t sleeps_ = 0;
+	HandedOver handed_over_[kProducers];
 	sem_t wake_;
 	uint32_t slept_ = 0;
 
@@ -74,34 +85,44 @@ private:
 TEST(WorkerSleep, NoRecordIsLeftBehindByAWorkerThatFallsAsleepAsItComes)
 {
 	Wakeups worker;
-	std::atomic<uint32_t> read{0};
-	std::thread producer([&] {
-		std::minstd_rand random(1);
+	std::atomic<uint32_t> read[kProducers] = {};
+	const auto produce = [&](uint32_t ring) {
+		std::minstd_rand random(ring + 1);
 		for (uint32_t number = 0; number < kRecords; number++) {
 			// Most come alone, and at any moment of the worker's falling asleep.
 			if (number % 16)
-				while (read.load(std::memory_order_relaxed) < number)
+				while (read[ring].load(std::memory_order_relaxed) < number)
 					;
 			for (auto pause = random() % 256; pause > 0; pause--)
 				__builtin_ia32_pause();
-			worker.produce(number);
+			worker.produce(ring, number);
 		}
-	});
-	uint32_t next = 0;
-	const auto visit = [&](const uint8_t *bytes, size_t) {
-		uint32_t number;
-		memcpy(&number, bytes, sizeof number);
-		EXPECT_EQ(number, next++);
-		read.store(next, std::memory_order_relaxed);
 	};
+	std::thread producers[kProducers];
+	for (uint32_t ring = 0; ring < kProducers; ring++)
+		producers[ring] = std::thread(produce, ring);
+	uint32_t next[kProducers] = {};
+	const auto consume = [&] {
+		uint32_t count = 0;
+		for (uint32_t ring = 0; ring < kProducers; ring++)
+			count += worker.consume(ring, [&](const uint8_t *bytes, size_t) {
+				uint32_t number;
+				memcpy(&number, bytes, sizeof number);
+				EXPECT_EQ(number, next[ring]++);
+				read[ring].store(next[ring], std::memory_order_relaxed);
+			});
+		return count;
+	};
+	const auto done = [&] { return next[0] == kRecords && next[1] == kRecords; };
 	uint32_t lost = 0;
-	while (next < kRecords && !lost)
-		if (!worker.consume(visit))
+	while (!done() && !lost)
+		if (!consume())
 			lost += !worker.sleep();
-	while (next < kRecords)  // so that the producer ends
-		worker.consume(visit);
-	producer.join();
-	EXPECT_EQ(lost, 0u) << "after " << next << " records and " << worker.slept() << " sleeps";
+	while (!done())  // so that the producers end
+		consume();
+	for (std::thread &producer : producers)
+		producer.join();
+	EXPECT_EQ(lost, 0u) << "after " << next[0] << " and " << next[1] << " records and " << worker.slept() << " sleeps";
 	EXPECT_GT(worker.slept(), 0u) << "it never slept, so nothing was tested";
 }
 

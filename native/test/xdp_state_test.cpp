@@ -4,6 +4,7 @@
 #include <bpf/bpf.h>
 #include <gtest/gtest.h>
 #include <linux/bpf.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -306,6 +307,29 @@ TEST_F(XdpState, TheRingTakesPacketsUntilItIsFullAndThenDropsThemByName)
 	EXPECT_GE(taken, uint64_t{VX_RING_BYTES / 4096});
 	EXPECT_EQ(bed_.run(packet).records.size(), taken);  // dropped itself, then the ring is read
 	EXPECT_EQ(bed_.run(packet).records.size(), 1u);
+}
+
+// It may sleep on the CPU that receives, and then not get to run between the packets of a poll.
+TEST_F(XdpState, AWorkerThatSleepsIsWokenByOneRecordAndNotByThoseThatComeBeforeItRuns)
+{
+	bed_.apply({"neighbour", "198.51.100.1", "resolving"});
+	const Fd epoll(epoll_create1(EPOLL_CLOEXEC));
+	epoll_event edge{.events = EPOLLIN | EPOLLET, .data = {}};
+	ASSERT_EQ(epoll_ctl(epoll.get(), EPOLL_CTL_ADD, bed_.datapath().exception_rings()[0], &edge), 0);
+	const auto wakes = [&](int timeout_ms) {
+		bed_.run(frame(kNet + 1, kNet + 2, 9), XdpBed::Rings::leave);
+		epoll_event event;
+		return epoll_wait(epoll.get(), &event, 1, timeout_ms) == 1;
+	};
+	uint32_t &sleeps = bed_.datapath().control()->worker_sleeps[0];
+	EXPECT_FALSE(wakes(0)) << "it did not sleep";
+	sleeps = 1;
+	EXPECT_TRUE(wakes(1000));
+	for (int i = 0; i < 10; i++)
+		EXPECT_FALSE(wakes(0)) << "it was woken before";
+	sleeps = 1;  // again, after what came meanwhile
+	EXPECT_TRUE(wakes(1000));
+	bed_.run(frame(kNet + 1, kNet + 2, 9));  // and reads what they were
 }
 
 TEST_F(XdpState, TheLargestFrameATestRunTakesLeavesWhole)
