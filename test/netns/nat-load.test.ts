@@ -13,6 +13,10 @@ const SUBSCRIBERS = "10.0.0.1-10.0.3.250";
 const SECONDS = 2;
 const COUNT = 1_000_000;
 
+async function sessionsActive(daemon: Daemon): Promise<number> {
+  return Number(/^cgnat_nat_sessions_active (\d+)/m.exec(await daemon.get("/metrics"))?.[1]);
+}
+
 for (const datapath of WORKER_DATAPATHS)
   describe(`by ${datapath}, 10,000 new sessions a second`, ROOT_ONLY, () => {
     let bed: Bed;
@@ -46,9 +50,7 @@ for (const datapath of WORKER_DATAPATHS)
       assert.deepEqual(dropsOf(stats), {});
       assertNothingWrong(arrived);
       assert.equal(arrived.packets, first + old.sent + begun.sent);
-      const gauges = await daemon.get("/metrics");
-      const active = Number(/^cgnat_nat_sessions_active (\d+)/m.exec(gauges)?.[1]);
-      assert.equal(active, 1000 + Math.min(begun.sent, 10_000 * SECONDS));
+      assert.equal(await sessionsActive(daemon), 1000 + Math.min(begun.sent, 10_000 * SECONDS));
     });
   });
 
@@ -72,14 +74,13 @@ describe("a list of a million sessions", ROOT_ONLY, () => {
       const load: Load = { cpu: 0, vni: 1, sources: SUBSCRIBERS, destination: ADDRESS.beyond };
       const live: Load = { ...load, ports: "53", flows: 1000, rate: 10_000 };
       const { sent: first } = await generate(bed, { ...live, count: 1000 });
-      const { sent: others } = await generate(bed, {
-        ...load,
-        ports: "443",
-        flows: COUNT,
-        count: COUNT,
-        rate: 200_000,
-      });
-      await receivedIs(daemon, first + others);
+      const others: Load = { ...load, ports: "443", flows: COUNT, count: COUNT, rate: 200_000 };
+      let before = first;
+      // A host that is busy with other things loses some of a million first packets.
+      for (let round = 0; round < 5 && (await sessionsActive(daemon)) < 0.95 * COUNT; round++) {
+        before += (await generate(bed, others)).sent;
+        await receivedIs(daemon, before);
+      }
       const earlier = await settled(daemon);
       const flowing = startLoad(bed, { ...live, duration: SECONDS });
       while (flowing.process.exit === null) {
@@ -87,10 +88,9 @@ describe("a list of a million sessions", ROOT_ONLY, () => {
         assert.deepEqual(JSON.parse(listed), { sessions: [], cursor: null });
       }
       const { sent } = await flowing.ended;
-      await receivedIs(daemon, first + others + sent);
+      await receivedIs(daemon, before + sent);
       const afterwards = await settled(daemon);
-      const gauges = await daemon.get("/metrics");
-      const active = Number(/^cgnat_nat_sessions_active (\d+)/m.exec(gauges)?.[1]);
+      const active = await sessionsActive(daemon);
       assert.ok(active > 0.95 * COUNT, `${active} sessions`);
       assert.deepEqual(dropsOf(afterwards), dropsOf(earlier));
       assert.equal(afterwards.inside.forwarded - earlier.inside.forwarded, sent);
