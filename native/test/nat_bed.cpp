@@ -33,6 +33,16 @@ Scene addresses(uint32_t count)
 	return scene;
 }
 
+Scene small_pool(uint32_t blocks, uint32_t size, uint32_t per_subscriber)
+{
+	Scene scene = one_address();
+	scene.pools.block_size = size;
+	scene.pools.pools[0].first_port = 8192;
+	scene.pools.pools[0].last_port = static_cast<uint16_t>(8192 + blocks * size - 1);
+	scene.config.blocks_per_subscriber = per_subscriber;
+	return scene;
+}
+
 Scene one_address()
 {
 	return addresses(1);

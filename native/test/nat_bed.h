@@ -42,6 +42,8 @@ struct Scene {
 Scene one_address();
 // The addresses from 203.0.113.1 on.
 Scene addresses(uint32_t count);
+// One address with `blocks` blocks of `size` ports.
+Scene small_pool(uint32_t blocks, uint32_t size = 128, uint32_t per_subscriber = 8);
 
 constexpr uint32_t kVni = 100;
 

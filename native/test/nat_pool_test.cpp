@@ -1,4 +1,4 @@
-// RFC 6888, RFC 6056 and the contract's own rules for pools, blocks, limits, records. Virtual clock, no kernel.
+// RFC 6888, RFC 6056 and the contract's own rules for pools, blocks, limits. Virtual clock, no kernel.
 #include <gtest/gtest.h>
 
 #include <set>
@@ -12,17 +12,6 @@ namespace {
 const char *const kA = "10.0.0.5:5000";
 const char *const kB = "10.0.0.6:6000";
 const char *const kR1 = "198.51.100.7:53";
-
-// `blocks` blocks of `size` ports.
-Scene small_pool(uint32_t blocks, uint32_t size = 128, uint32_t per_subscriber = 8)
-{
-	Scene scene = one_address();
-	scene.pools.block_size = size;
-	scene.pools.pools[0].first_port = 8192;
-	scene.pools.pools[0].last_port = static_cast<uint16_t>(8192 + blocks * size - 1);
-	scene.config.blocks_per_subscriber = per_subscriber;
-	return scene;
-}
 
 std::string from(const char *host, uint32_t port)
 {
@@ -306,143 +295,6 @@ TEST(Pool, PortsAreChosenAtRandomAndEachOfABlockAsOften)
 	EXPECT_EQ(count.size(), 64u);
 	EXPECT_LT(chi, 120);
 	EXPECT_LT(steps_of_two, 160) << "about one in 64 is expected: not a sequence";
-}
-
-TEST(Pool, OneRecordABlockNamesSubscriberAddressRangeAndTime)
-{
-	Nat nat(small_pool(4));
-	const uint64_t start = nat.now_ns();
-	const Endpoint mapped = nat.open_udp(kA, kR1);
-	for (uint32_t i = 0; i < 100; i++)
-		nat.open_udp(from("10.0.0.5", 7000 + i).c_str(), kR1);
-	auto records = nat.records();
-	ASSERT_EQ(records.size(), 1u) << "sessions leave none";
-	EXPECT_EQ(records[0].event, VX_NAT_BLOCK_GRANTED);
-	EXPECT_EQ(records[0].time_ns, start);
-	EXPECT_EQ(records[0].realm, kVni);
-	EXPECT_EQ(text(records[0].inside_be), "10.0.0.5");
-	EXPECT_EQ(records[0].public_be, mapped.address_be);
-	EXPECT_EQ(records[0].last_port - records[0].first_port, 127);
-	EXPECT_LE(records[0].first_port, mapped.port);
-	EXPECT_GE(records[0].last_port, mapped.port);
-	nat.advance(430);
-	records = nat.records();
-	ASSERT_EQ(records.size(), 1u);
-	EXPECT_EQ(records[0].event, VX_NAT_BLOCK_RELEASED);
-	EXPECT_GE(records[0].time_ns, start + 420000000000);
-}
-
-TEST(Pool, WhereItIsWantedASessionLeavesARecordWhenItIsCreatedAndOneWhenItEnds)
-{
-	Scene scene = small_pool(4);
-	scene.config.record_sessions = true;
-	Nat nat(scene);
-	const uint64_t start = nat.now_ns();
-	const Endpoint mapped = nat.open_udp(kA, kR1);
-	auto records = nat.records();
-	ASSERT_EQ(records.size(), 2u);
-	EXPECT_EQ(records[0].event, VX_NAT_BLOCK_GRANTED);
-	const LogRecord created = records[1];
-	EXPECT_EQ(created.event, VX_NAT_SESSION_CREATED);
-	EXPECT_EQ(created.time_ns, start);
-	EXPECT_EQ(created.realm, kVni);
-	EXPECT_EQ(created.protocol, IPPROTO_UDP);
-	EXPECT_EQ(text({created.inside_be, created.inside_port}), kA);
-	EXPECT_EQ(text({created.public_be, created.first_port}), text(mapped));
-	EXPECT_EQ(created.last_port, created.first_port);
-	EXPECT_EQ(text({created.remote_be, created.remote_port}), kR1);
-	nat.advance(430);
-	records = nat.records();
-	ASSERT_EQ(records.size(), 2u);
-	EXPECT_EQ(records[0].event, VX_NAT_SESSION_ENDED);
-	EXPECT_GE(records[0].time_ns, start + 300000000000);
-	EXPECT_EQ(records[0].first_port, created.first_port);
-	EXPECT_EQ(records[1].event, VX_NAT_BLOCK_RELEASED);
-	nat.check();
-}
-
-TEST(Pool, NoSessionIsCreatedAndNoneEndsWhileItsRecordHasNoRoom)
-{
-	Scene scene = small_pool(4);
-	scene.config.record_sessions = true;
-	scene.config.sessions_per_subscriber = scene.config.records = 8;
-	Nat nat(scene);
-	for (uint32_t i = 0; i < 4; i++)
-		nat.open_udp(from("10.0.0.5", 7000 + i).c_str(), kR1);
-	EXPECT_EQ(nat.refusal(flow("10.0.0.5", 7004)), VX_DROP_session_table_full) << "5 of 8 are taken";
-	EXPECT_EQ(nat.stats().sessions_unrecorded, 1u);
-	nat.advance(430);
-	EXPECT_EQ(nat.sessions(), 1u) << "three ends had room";
-	nat.check();
-	EXPECT_EQ(nat.records().size(), 8u);
-	nat.advance(1);
-	EXPECT_EQ(nat.sessions(), 0u);
-	nat.check();
-	nat.open_udp(kB, kR1);
-	nat.check();
-}
-
-TEST(Pool, WhatGoesWithAMappingGoesOnlyWhenAllOfItCanBeRecorded)
-{
-	Scene scene = small_pool(4);
-	scene.config.record_sessions = true;
-	scene.config.filtering = Filtering::endpoint_independent;
-	scene.config.sessions_per_subscriber = scene.config.records = 40;
-	Nat nat(scene);
-	const Endpoint mapped = nat.open_udp(kA, kR1);
-	nat.advance(290);
-	for (uint32_t i = 0; i < 20; i++)
-		nat.outside(udp({address("198.51.100.9"), static_cast<uint16_t>(2000 + i)}, mapped, 20));
-	EXPECT_EQ(nat.sessions(), 21u);
-	nat.advance(20);
-	EXPECT_EQ(nat.sessions(), 21u) << "18 records have room, 21 would be needed";
-	nat.check();
-	nat.records();
-	nat.advance(1);
-	EXPECT_EQ(nat.sessions(), 0u);
-	nat.check();
-}
-
-TEST(Pool, NothingIsGrantedOrForgottenWhileTheLogLags)
-{
-	Scene scene = small_pool(8);
-	scene.config.records = 2;
-	Nat nat(scene);
-	nat.open_udp(kA, kR1);
-	nat.open_udp(kB, kR1);
-	EXPECT_EQ(nat.refusal(flow("10.0.0.7", 5000)), VX_DROP_no_block);
-	EXPECT_EQ(nat.stats().records_full, 1u);
-	nat.advance(430);
-	EXPECT_EQ(nat.mappings(), 0u);
-	EXPECT_EQ(nat.blocks().free_blocks(0), 6u) << "released only once that can be written down";
-	EXPECT_EQ(nat.records().size(), 2u);
-	nat.advance(1);
-	const auto released = nat.records();
-	ASSERT_EQ(released.size(), 2u);
-	EXPECT_EQ(released[0].event, VX_NAT_BLOCK_RELEASED);
-	EXPECT_EQ(released[1].event, VX_NAT_BLOCK_RELEASED);
-	EXPECT_EQ(nat.blocks().free_blocks(0), 8u);
-	EXPECT_EQ(nat.engine().subscribers().count(), 0u);
-}
-
-TEST(Pool, ABlockWhoseReleaseWaitedServesItsSubscriberAgain)
-{
-	Scene scene = small_pool(8);
-	scene.config.records = 1;
-	Nat nat(scene);
-	const Endpoint first = nat.open_udp(kA, kR1);
-	nat.advance(430);
-	const Endpoint again = nat.open_udp(kA, kR1);
-	EXPECT_EQ(first.port / 128, again.port / 128);
-	nat.advance(430);  // free a second time, and still nobody has read
-	EXPECT_EQ(nat.open_udp(kA, kR1).port / 128, again.port / 128);
-	nat.records();
-	nat.advance(10);
-	EXPECT_TRUE(nat.outside(udp(endpoint(kR1), nat.open_udp(kA, kR1))).sent(Side::inside));
-	EXPECT_TRUE(nat.records().empty());
-	nat.advance(430);
-	EXPECT_EQ(nat.records().size(), 1u);
-	EXPECT_EQ(nat.blocks().free_blocks(0), 8u);
 }
 
 TEST(Pool, LookingForAPortInVainIsLimitedLikeFindingOne)

@@ -103,11 +103,12 @@ bool Nat::ask(uint32_t worker, Slice slice)
 std::vector<vx_nat_record> Nat::log_records(uint32_t most)
 {
 	std::vector<vx_nat_record> all;
-	for (auto &worker : workers_) {
-		const nat::LogRecords &records = worker->engine->records();
-		worker->records_read = 0;
-		for (; all.size() < most; worker->records_read++) {
-			const vx_nat_record *record = records.peek(worker->records_read);
+	for (size_t i = 0; i < workers_.size(); i++) {
+		Worker &worker = *workers_[(records_first_ + i) % workers_.size()];
+		const nat::LogRecords &records = worker.engine->records();
+		worker.records_read = 0;
+		for (; all.size() < most; worker.records_read++) {
+			const vx_nat_record *record = records.peek(worker.records_read);
 			if (!record)
 				break;
 			all.push_back(*record);
@@ -120,6 +121,7 @@ void Nat::log_records_done()
 {
 	for (auto &worker : workers_)
 		worker->engine->records().done(std::exchange(worker->records_read, 0));
+	records_first_ = (records_first_ + 1) % workers_.size();
 }
 
 // A cursor is a worker and a place in its table.

@@ -92,6 +92,7 @@ private:
 	Region blocks_memory_;
 	std::optional<nat::PortBlocks> blocks_;
 	std::vector<std::unique_ptr<Worker>> workers_;
+	size_t records_first_ = 0;  // a worker whose turn it is, also when others have more than fits
 };
 
 }  // namespace vx
