@@ -2,6 +2,7 @@
 #include "loop.h"
 
 #include <poll.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -218,6 +219,8 @@ void Loop::wait(int timeout_ms)
 	if (records_->pending() || (translator_ && translator_->pending()))
 		timeout_ms = 0;
 	poll(polled_.data(), polled_.size(), timeout_ms);
+	if (shared_.config.priority)
+		sched_yield();  // SCHED_FIFO by itself gives another worker of this CPU no turn
 	__atomic_store_n(&shared_.config.control->worker_sleeps[number_], 0, __ATOMIC_RELAXED);
 	if (translator_ && polled_[kWakeAt].revents) {
 		uint64_t times;

@@ -1,6 +1,7 @@
 // A worker that stands still while everything else goes on: who says so, and what becomes of the packets. Needs root.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { after, before, describe, test } from "node:test";
 
 import { ADDRESS, Bed } from "../bed/bed.js";
@@ -29,6 +30,25 @@ test("a worker has the real-time priority that is configured, and none by defaul
       assert.deepEqual(fields.slice(37, 39), expected);
       assert.equal((await daemon.stop()).code, 0, daemon.process.stderr);
     }
+  } finally {
+    await bed.remove();
+  }
+});
+
+test("workers that spin at a real-time priority on one CPU take turns there", ROOT_ONLY, async () => {
+  const bed = await Bed.make({ staticNeighbours: true });
+  try {
+    const workers = { count: 2, cpus: [availableParallelism() - 1], polling: "busy", priority: 10 };
+    const sink = await Sink.start(bed, { flows: 100 });
+    const daemon = await Daemon.start(bed, { datapath: "afxdp", workers });
+    const { sent } = await generate(bed, { ...LOAD, sources: "10.9.0.1-10.9.0.100", count: 1000, rate: 10_000 });
+    await receivedIs(daemon, sent);
+    const { stats, arrived } = await agreed(daemon, sink);
+    assertNothingWrong(arrived);
+    assert.equal(stats.inside.forwarded, sent);
+    for (const { id, role, packets } of stats.workers) assert.ok(role !== "worker" || packets > 0, `worker ${id}`);
+    assert.equal((await daemon.stop()).code, 0, daemon.process.stderr);
+    await sink.stop();
   } finally {
     await bed.remove();
   }
