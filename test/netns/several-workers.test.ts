@@ -5,9 +5,10 @@ import { availableParallelism } from "node:os";
 import { beforeEach, describe, test } from "node:test";
 
 import { ADDRESS, type Bed, MAC } from "../bed/bed.js";
+import { Capture, readPcap } from "../bed/capture.js";
 import { until } from "../bed/command.js";
 import { WORKER_DATAPATHS } from "../bed/daemon.js";
-import { generate, type Load, Sink, startLoad } from "../bed/tools.js";
+import { generate, type Load, Sink, startLoad, startPass } from "../bed/tools.js";
 import {
   agreed,
   assertNothingWrong,
@@ -21,6 +22,7 @@ import {
 } from "./ledger.js";
 import { makeScene } from "./scene.js";
 import { stopWorker } from "./thread-stop.js";
+import { RawSender } from "./wire.js";
 
 const RULE = { protocol: "udp", port: 31766, to: `${ADDRESS.target}:9000` };
 /** A thousand flows between a thousand pairs of addresses, by which packets are shared out. */
@@ -51,6 +53,21 @@ async function queuesUsed(bed: Bed, name: string): Promise<number> {
   return [...counters.matchAll(/rx_queue_\d+_xdp_packets: (\d+)/g)].filter(([, packets]) => Number(packets) > 0).length;
 }
 
+/** The generator's packets in a capture, for others to send. */
+async function recorded(bed: Bed, load: Load): Promise<string> {
+  await bed.ip("source", "link add gen0 mtu 3400 type veth peer name gen1 mtu 3400");
+  await bed.ip("source", "link set gen0 up", "link set gen1 up");
+  const pass = await startPass(bed, "source", "gen1");
+  await bed.exec("source", "ethtool", ["-K", "gen1", "gro", "off"]);
+  const capture = await Capture.start(bed, "source", "gen1", "udp");
+  const { sent } = await generate(bed, { ...load, interface: "gen0" });
+  await until("the capture to have them", () => Promise.resolve(readPcap(capture.file).length >= sent ? true : null));
+  await capture.stop();
+  await pass.stop();
+  await bed.ip("source", "link del gen0");
+  return capture.file;
+}
+
 for (const datapath of WORKER_DATAPATHS)
   for (const [count, queues] of [
     [4, 1],
@@ -79,6 +96,22 @@ for (const datapath of WORKER_DATAPATHS)
         assert.equal(arrived.packets + tooMuchOf(stats, datapath), sent);
         assert.equal(await queuesUsed(scene.bed, "in0"), Math.min(queues, SENDERS));
       });
+
+      // A kernel's stack chooses the queue by the flow, whatever CPU sends.
+      if (queues > 1)
+        test("share out flows that come by all of the queues, and each keeps its order", async () => {
+          const file = await recorded(scene.bed, { ...LOAD, cpu: 0, count: 5000, rate: 20_000 });
+          const sender = RawSender.start(scene.bed);
+          const sent = await sender.send(file);
+          assert.equal(sent, 5000);
+          await receivedIs(scene.daemon, sent);
+          const { stats, arrived } = await agreed(scene.daemon, scene.sink);
+          assertNothingWrong(arrived);
+          assert.equal(arrived.packets + tooMuchOf(stats, datapath), sent);
+          for (const { id, role, packets } of stats.workers)
+            assert.ok(role !== "worker" || packets > 0, `worker ${id} had none`);
+          assert.equal(await queuesUsed(scene.bed, "in0"), queues);
+        });
 
       test("name what is too much for them, to the packet, and mix nothing up", async () => {
         const sent = await generateByAll(scene.bed, { count: 1_000_000 });
