@@ -1,13 +1,14 @@
 // `vxpipe top` beside a gateway under traffic: what it shows is what was sent, and it ends when it should. Needs root.
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
 import { ADDRESS, Bed } from "../bed/bed.js";
 import { Background, CommandError, ROOT, run, until } from "../bed/command.js";
-import { Daemon } from "../bed/daemon.js";
+import { Daemon, WORKER_DATAPATHS } from "../bed/daemon.js";
 import { generate } from "../bed/tools.js";
-import { receivedIs, ROOT_ONLY } from "./ledger.js";
+import { receivedIs, ROOT_ONLY, settled } from "./ledger.js";
 
 const VXPIPE = join(ROOT, "bin/vxpipe");
 
@@ -26,6 +27,12 @@ interface Second {
   seconds: number;
   inside: { receivedPps: number; droppedPps: Record<string, number>; pending: number };
   workers: (Rates & { role: string; cpu: number; pps: number; packets: number })[];
+}
+
+/** By all threads of a process: proc_pid_stat(5), in hundredths. */
+function cpuSecondsOf(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]?.split(" ") ?? [];
+  return (Number(fields[11]) + Number(fields[12])) / 100;
 }
 
 describe("vxpipe top", ROOT_ONLY, () => {
@@ -92,6 +99,21 @@ describe("vxpipe top", ROOT_ONLY, () => {
     }
     await other.stop();
   });
+
+  for (const datapath of WORKER_DATAPATHS)
+    test(`finds the workers of ${datapath} asleep once nothing comes: all of the daemon takes less than 2 % of a core`, async () => {
+      const other = await Daemon.start(beside, { datapath, workers: { count: 4 } });
+      await generate(beside, { destination: ADDRESS.beyond, ports: "9", count: 100_000, flows: 1000 });
+      await receivedIs(other, 100_000);
+      await settled(other);
+      const used = cpuSecondsOf(other.process.pid);
+      const top = new Background(VXPIPE, ["--socket", other.socket, "top", "-o", "json", "-n", "4"]);
+      assert.equal((await top.exited).code, 0);
+      const seconds = top.lines.map((line) => (JSON.parse(line) as Second).seconds).reduce((sum, one) => sum + one);
+      const share = (cpuSecondsOf(other.process.pid) - used) / seconds;
+      assert.ok(share < 0.02, `${(100 * share).toFixed(1)} % of a core`);
+      await other.stop();
+    });
 
   test("prints a line a second where there is no terminal, and ends with 0 at Ctrl-C", async () => {
     const top = start();
