@@ -2,7 +2,7 @@
 /* The inside interface's program: VXLAN in, inner packets out.
  *
  * One frame's way, top to bottom: count it; parse the tunnel and the packet in it (bpf/parse.h); decide
- * about it (bpf/decide.h); rewrite in place with incremental checksums; decapsulate; redirect to the
+ * about it (bpf/decide.h); rewrite in place with incremental checksums, the tunnel's ECN too; decapsulate; redirect to the
  * outside interface, hand it to worker 0, or drop it with a name (bpf/forward.h, bpf/leave.h). Run to completion in
  * softirq on the receiving CPU: no lock, and nothing shared with another CPU but the lookups.
  *
@@ -18,7 +18,7 @@
 #include "own_mac.h"
 
 static __always_inline int vx_forward4(struct xdp_md *ctx, struct vx_slot *slot, const struct vx_inner *inner,
-				       __u64 started_ns)
+				       const struct vx_tunnel *tunnel, __u64 started_ns)
 {
 	struct vx_epoch epoch = vx_read_epoch();
 	struct iphdr *ip = vx_at(ctx, inner->l3, sizeof(*ip));
@@ -36,6 +36,9 @@ static __always_inline int vx_forward4(struct xdp_md *ctx, struct vx_slot *slot,
 	}
 	if (!vx_allowed4(slot, ip->saddr, ip->daddr, epoch))
 		return vx_drop(ctx, slot, VX_DROP_not_allowed);
+	stop = vx_merge_ecn(ctx, inner, tunnel->ecn);
+	if (stop != VX_GO_ON)
+		return vx_drop(ctx, slot, VX_STOP_REASON(stop));
 	if (inner->fragment != VX_WHOLE && vx_rules_cover(inner->protocol, control.rules))
 		return vx_forward_fragment4(ctx, slot, inner);
 	rule = vx_find_rule(slot, inner, epoch.generation);
@@ -61,7 +64,7 @@ static __always_inline int vx_forward4(struct xdp_md *ctx, struct vx_slot *slot,
 	return vx_forward(ctx, slot, hop->destination_mac, bpf_htons(ETH_P_IP), started_ns);
 }
 
-static __always_inline int vx_forward6(struct xdp_md *ctx, struct vx_slot *slot, const struct vx_inner *inner)
+static __always_inline int vx_forward6(struct xdp_md *ctx, struct vx_slot *slot, const struct vx_inner *inner, __u32 ecn)
 {
 	struct ipv6hdr *ip = vx_at(ctx, inner->l3, sizeof(*ip));
 	struct vx_exception exception = {.reason = VX_EXCEPTION_NEIGHBOUR};
@@ -75,6 +78,9 @@ static __always_inline int vx_forward6(struct xdp_md *ctx, struct vx_slot *slot,
 	__builtin_memcpy(&destination, &ip->daddr, sizeof(destination));
 	if (!vx_allowed6(&source, &destination, vx_read_epoch().allowlist))
 		return vx_drop(ctx, slot, VX_DROP_not_allowed);
+	stop = vx_merge_ecn(ctx, inner, ecn);
+	if (stop != VX_GO_ON)
+		return vx_drop(ctx, slot, VX_STOP_REASON(stop));
 	vx_find_next_hop6(&destination, &hop);
 	if (hop.verdict == VX_VERDICT_DROP)
 		return vx_drop(ctx, slot, hop.drop);
@@ -113,9 +119,9 @@ static __noinline int vx_is_local6(struct xdp_md *ctx, __u32 offset)
 	return route && route->kind == VX_ROUTE_LOCAL;
 }
 
-/* An inner IPv6 packet from its header on. Not static, as the other functions that are off the fast path: the
- * verifier looks at them once, not once a way of getting there. */
-__noinline int vx_inner6(struct xdp_md *ctx, struct vx_slot *slot, __u32 offset, __u32 left)
+/* An inner IPv6 packet from its header on, and its tunnel's ECN field. Not static, as the other functions that are off the
+ * fast path: the verifier looks at them once, not once a way of getting there. */
+__noinline int vx_inner6(struct xdp_md *ctx, struct vx_slot *slot, __u32 offset, __u32 left, __u32 ecn)
 {
 	struct vx_cursor cursor;
 	struct vx_inner inner = {};
@@ -129,7 +135,7 @@ __noinline int vx_inner6(struct xdp_md *ctx, struct vx_slot *slot, __u32 offset,
 		return vx_drop(ctx, slot, VX_DROP_ipv6);
 	vx_cursor_at(ctx, &cursor, offset, left);
 	stop = vx_parse_inner6(&cursor, &inner);
-	return stop == VX_GO_ON ? vx_forward6(ctx, slot, &inner) : vx_drop(ctx, slot, VX_STOP_REASON(stop));
+	return stop == VX_GO_ON ? vx_forward6(ctx, slot, &inner, ecn) : vx_drop(ctx, slot, VX_STOP_REASON(stop));
 }
 
 /* An outer IPv6 header at `tunnel->offset`; leaves there where the UDP payload starts. */
@@ -238,13 +244,14 @@ int vx_ingress(struct xdp_md *ctx)
 	if (!slot)
 		return XDP_ABORTED;
 	started_ns = vx_count_received(ctx, slot);
+	tunnel.ecn = VX_ECN_NOT_ECT; /* what plain Ethernet has */
 	stop = vx_plain_ethernet ? vx_open_plain(&cursor) : vx_open_vxlan(ctx, &cursor, &tunnel);
 	if (stop == VX_GO_ON)
 		stop = vx_parse_packet(&cursor, &inner);
 	if (stop == VX_GO_ON)
-		return vx_forward4(ctx, slot, &inner, started_ns);
+		return vx_forward4(ctx, slot, &inner, &tunnel, started_ns);
 	if (stop == VX_IS_IPV6)
-		return vx_inner6(ctx, slot, cursor.offset, cursor.left);
+		return vx_inner6(ctx, slot, cursor.offset, cursor.left, tunnel.ecn);
 	return stop == VX_STOP_PASS ? vx_pass(slot) : vx_drop(ctx, slot, VX_STOP_REASON(stop));
 }
 
@@ -273,7 +280,7 @@ int vx_ingress_nat(struct xdp_md *ctx)
 	if (stop == VX_GO_ON)
 		return vx_translate4(ctx, slot, &tunnel, &inner, started_ns);
 	if (stop == VX_IS_IPV6)
-		return vx_inner6(ctx, slot, cursor.offset, cursor.left);
+		return vx_inner6(ctx, slot, cursor.offset, cursor.left, tunnel.ecn);
 	return vx_answer_inside(ctx, slot, &tunnel, stop);
 }
 

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR MIT) */
 /* Source NAT, the way from inside: allowlist and next hop as without it, then the packet goes to the worker that owns its
- * subscriber, untouched. Fragments and what is larger than an MTU too: they are the engine's. Softirq.
+ * subscriber, untouched but for its ECN. Fragments and what is larger than an MTU too: they are the engine's. Softirq.
  */
 #ifndef VX_INSIDE_TRANSLATE_H
 #define VX_INSIDE_TRANSLATE_H
 
 #include "decide.h"
+#include "rewrite.h"
 #include "translate.h"
 
 /* What the tunnel says of a packet and of the way back; `tunnel->offset` is where the inner frame starts. */
@@ -35,6 +36,7 @@ static __noinline int vx_translate4(struct xdp_md *ctx, struct vx_slot *slot, co
 	struct vx_parcel parcel = {.l3 = inner->l3, .length = inner->length};
 	struct iphdr *ip = vx_at(ctx, inner->l3, sizeof(*ip));
 	struct vx_host *hop;
+	int stop;
 
 	if (!ip)
 		return vx_drop(ctx, slot, VX_DROP_malformed_inner);
@@ -45,6 +47,9 @@ static __noinline int vx_translate4(struct xdp_md *ctx, struct vx_slot *slot, co
 	}
 	if (!vx_allowed4(slot, ip->saddr, ip->daddr, epoch))
 		return vx_drop(ctx, slot, VX_DROP_not_allowed);
+	stop = vx_merge_ecn(ctx, inner, tunnel->ecn);
+	if (stop != VX_GO_ON)
+		return vx_drop(ctx, slot, VX_STOP_REASON(stop));
 	hop = vx_next_hop4(slot, ip->daddr, epoch.generation);
 	if (!hop)
 		return XDP_ABORTED;

@@ -35,6 +35,13 @@
 #define VX_STOP_DROP(reason) (2 + VX_DROP_##reason)
 #define VX_STOP_REASON(stop) ((stop)-2)
 
+/* RFC 3168 section 5: the last two bits of the IPv4 TOS and of the IPv6 traffic class. */
+#define VX_ECN_NOT_ECT 0
+#define VX_ECN_ECT1 1
+#define VX_ECN_ECT0 2
+#define VX_ECN_CE 3
+#define VX_ECN_MASK 3
+
 #define VX_VLAN_TAGS_MAX 2
 #define VX_EXTENSION_HEADERS_MAX 6
 #define VX_IP_FRAGMENT_OFFSET 0x1fff
@@ -84,7 +91,8 @@ struct vx_tunnel {
 	__u16 udp_room; /* bytes from the UDP header to the end of the IP packet; 0: contradicts the frame */
 	__u16 udp_length;
 	__u8 is_ipv6;
-	__u8 pad[3];
+	__u8 ecn; /* VX_ECN_* */
+	__u8 pad[2];
 	__u32 offset; /* behind an outer IPv6 header: where the cursor stood */
 	__u32 left;
 };
@@ -217,6 +225,7 @@ static __always_inline int vx_parse_outer4(struct vx_cursor *cursor, struct vx_t
 	if (header > sizeof(*ip) && !vx_skip(cursor, header - (__u32)sizeof(*ip)))
 		return VX_STOP_PASS;
 	tunnel->is_ipv6 = 0;
+	tunnel->ecn = ip->tos & VX_ECN_MASK;
 	tunnel->local4_be = ip->daddr;
 	tunnel->peer4_be = ip->saddr;
 	tunnel->udp_room = total >= header && total - header <= cursor->left ? (__u16)(total - header) : 0;
@@ -239,6 +248,7 @@ static __always_inline int vx_parse_outer6(struct vx_cursor *cursor, __be16 port
 		return VX_STOP_PASS;
 	before -= cursor->left; /* bytes of extension headers */
 	tunnel->is_ipv6 = 1;
+	tunnel->ecn = ip->flow_lbl[0] >> 4 & VX_ECN_MASK;
 	__builtin_memcpy(&tunnel->local, &ip->daddr, sizeof(tunnel->local));
 	__builtin_memcpy(&tunnel->peer, &ip->saddr, sizeof(tunnel->peer));
 	tunnel->udp_room = room >= before && room - before <= cursor->left ? (__u16)(room - before) : 0;

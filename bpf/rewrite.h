@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR MIT) */
-/* Rewrites a packet in place: destination, DF, TTL, and the checksums that follow from them. Softirq.
+/* Rewrites a packet in place: ECN, destination, DF, TTL, and the checksums that follow from them. Softirq.
  *
  * A checksum the sender left to hardware holds the sum of the pseudo-header, not complemented (Linux:
  * CHECKSUM_PARTIAL, include/linux/skbuff.h). XDP is not told, so a field with exactly that value is taken for one:
@@ -23,6 +23,40 @@ struct vx_rewrite {
 	__u32 pseudo_sum;    /* addresses and protocol before translation, unfolded */
 	__u32 address_delta; /* one's complement sum (bpf/checksum.h) */
 };
+
+/* See vx_merge_ecn; `outer` is ECT(1) or CE. */
+static __noinline int vx_merge_marked(struct xdp_md *ctx, const struct vx_inner *inner, __u32 outer)
+{
+	__be16 *first = vx_at(ctx, inner->l3, sizeof(struct iphdr)); /* both versions have the field in their first word */
+	const __u32 shift = inner->is_ipv6 ? 4 : 0;
+	__u32 own;
+	__be16 merged;
+
+	if (!first)
+		return VX_STOP_DROP(malformed_inner);
+	own = bpf_ntohs(*first) >> shift & VX_ECN_MASK;
+	if (own == VX_ECN_NOT_ECT)
+		return outer == VX_ECN_CE ? VX_STOP_DROP(ecn) : VX_GO_ON;
+	if (own == VX_ECN_CE || own == outer)
+		return VX_GO_ON;
+	merged = *first ^ bpf_htons((__u16)((own ^ outer) << shift));
+	if (!inner->is_ipv6) {
+		struct iphdr *ip = (struct iphdr *)first;
+
+		ip->check = vx_checksum_add(ip->check, vx_delta16(*first, merged));
+	}
+	*first = merged;
+	return VX_GO_ON;
+}
+
+/* RFC 6040 section 4.2: a tunnel that is CE or ECT(1) marks its packet so; CE around a packet without ECN is a drop. Called
+ * behind the allowlist, since what is not allowed is that whatever its marks, and in front of all else, since what is
+ * dropped here counts as lost on its way: rules, fragments and next hops know nothing of it. Only those two have the last
+ * bit, which is all that most packets cost. */
+static __always_inline int vx_merge_ecn(struct xdp_md *ctx, const struct vx_inner *inner, __u32 outer)
+{
+	return outer & VX_ECN_ECT1 ? vx_merge_marked(ctx, inner, outer) : VX_GO_ON;
+}
 
 /* One's complement sum of `length` bytes at `offset` of the frame; -1 when they are not all there. Not static: the
  * verifier then looks at it once, not once a caller. */

@@ -60,6 +60,7 @@
 	X(malformed_inner, "Inner headers that are cut short or contradict each other")                     \
 	X(truncated, "Inner packet longer than what was captured of it")                                    \
 	X(not_allowed, "Neither inner address the allowlist looks at is on it")                             \
+	X(ecn, "The tunnel met congestion, and its packet cannot say so (RFC 6040 section 4.2)")            \
 	X(fragment_limit, "Fragment of a packet with a rule whose first fragment is unknown or over limit") \
 	X(no_route, "No route to the destination through the outside interface")                            \
 	X(no_neighbour, "The next hop does not answer ARP or neighbour discovery, or too many wait for it") \

@@ -3,9 +3,9 @@
  *
  * Loaded by vxbare --stage, for the bench's table of what each thing costs. Composed of the headers bpf/ingress.bpf.c
  * is made of, so that what is measured is what runs; linked with bpf/losses.bpf.c, the ledger's tracepoints, which
- * --ledger attaches. What is missing here against vx_ingress is what needs a configured gateway: the VNI's lookup, the
- * caches, routes, neighbours, allowlist and rules. Frames that are not tunnelled IPv4 are left to the kernel: the
- * bench sends none. Softirq, one CPU a packet.
+ * --ledger attaches. What is missing here against vx_ingress is marked tunnels' ECN, and what needs a configured gateway:
+ * the VNI's lookup, the caches, routes, neighbours, allowlist and rules. Frames that are not tunnelled IPv4 are left to the
+ * kernel: the bench sends none. Softirq, one CPU a packet.
  */
 #pragma clang diagnostic ignored "-Wunused-function" /* the headers' ways for IPv6 and exceptions */
 #define VX_DIRECTION VX_INSIDE
@@ -33,7 +33,7 @@ static __always_inline int stage_parse(struct xdp_md *ctx, struct vx_cursor *cur
 	if (stop == VX_GO_ON)
 		stop = vx_parse_inner(cursor, inner);
 	/* What was found out counts as used, or the compiler would leave out finding it. */
-	asm volatile("" : : "r"(inner), "r"(tunnel.vni) : "memory");
+	asm volatile("" : : "r"(inner), "r"(tunnel.vni), "r"(tunnel.ecn) : "memory");
 	return stop;
 }
 

@@ -7,7 +7,7 @@
 
 #include "../../bpf/abi/abi.h"
 
-static_assert(sizeof(vx_counters) == 384);
+static_assert(sizeof(vx_counters) == 392);
 static_assert(offsetof(vx_counters, received) == 0);
 static_assert(sizeof(vx_counters::received) == 8);
 static_assert(offsetof(vx_counters, received_bytes) == 8);
@@ -41,7 +41,7 @@ static_assert(sizeof(vx_counters::cache_misses) == 8);
 static_assert(offsetof(vx_counters, sampled) == 120);
 static_assert(sizeof(vx_counters::sampled) == 8);
 static_assert(offsetof(vx_counters, dropped) == 128);
-static_assert(sizeof(vx_counters::dropped) == 256);
+static_assert(sizeof(vx_counters::dropped) == 264);
 
 static_assert(sizeof(vx_sampled) == 8);
 static_assert(offsetof(vx_sampled, round) == 0);
@@ -103,27 +103,27 @@ static_assert(sizeof(vx_nat_counters::mappings) == 8);
 static_assert(offsetof(vx_nat_counters, subscribers) == 160);
 static_assert(sizeof(vx_nat_counters::subscribers) == 8);
 
-static_assert(sizeof(vx_slot) == 1472);
+static_assert(sizeof(vx_slot) == 1536);
 static_assert(offsetof(vx_slot, direction) == 0);
-static_assert(sizeof(vx_slot::direction) == 768);
-static_assert(offsetof(vx_slot, latency) == 768);
+static_assert(sizeof(vx_slot::direction) == 784);
+static_assert(offsetof(vx_slot, latency) == 784);
 static_assert(sizeof(vx_slot::latency) == 192);
-static_assert(offsetof(vx_slot, latency_sum_ns) == 960);
+static_assert(offsetof(vx_slot, latency_sum_ns) == 976);
 static_assert(sizeof(vx_slot::latency_sum_ns) == 8);
-static_assert(offsetof(vx_slot, latency_start_ns) == 968);
+static_assert(offsetof(vx_slot, latency_start_ns) == 984);
 static_assert(sizeof(vx_slot::latency_start_ns) == 8);
-static_assert(offsetof(vx_slot, settled) == 976);
+static_assert(offsetof(vx_slot, settled) == 992);
 static_assert(sizeof(vx_slot::settled) == 8);
-static_assert(offsetof(vx_slot, last_fate) == 984);
+static_assert(offsetof(vx_slot, last_fate) == 1000);
 static_assert(sizeof(vx_slot::last_fate) == 8);
-static_assert(offsetof(vx_slot, heartbeat) == 992);
+static_assert(offsetof(vx_slot, heartbeat) == 1008);
 static_assert(sizeof(vx_slot::heartbeat) == 8);
-static_assert(offsetof(vx_slot, work) == 1000);
+static_assert(offsetof(vx_slot, work) == 1016);
 static_assert(sizeof(vx_slot::work) == 32);
-static_assert(offsetof(vx_slot, nat) == 1032);
+static_assert(offsetof(vx_slot, nat) == 1048);
 static_assert(sizeof(vx_slot::nat) == 168);
-static_assert(offsetof(vx_slot, sampled) == 1200);
-static_assert(sizeof(vx_slot::sampled) == 256);
+static_assert(offsetof(vx_slot, sampled) == 1216);
+static_assert(sizeof(vx_slot::sampled) == 264);
 
 static_assert(sizeof(vx_addr) == 16);
 static_assert(offsetof(vx_addr, bytes) == 0);

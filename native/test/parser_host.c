@@ -37,6 +37,7 @@ static int open_vxlan(const __u8 *frame, size_t size, const struct parser_knobs 
 	if (stop != VX_GO_ON)
 		return stop;
 	answer->outer_is_ipv6 = tunnel.is_ipv6;
+	answer->outer_ecn = tunnel.ecn;
 	answer->vni = tunnel.vni;
 	answer->flags = tunnel.flags;
 	return tunnel.flags & VX_VXLAN_FLAG_VNI ? VX_GO_ON : VX_STOP_DROP(vxlan_flags);
@@ -159,6 +160,7 @@ const char *parser_broken_promise(const __u8 *frame, size_t size, const struct p
 	PROMISE(knobs->plain_ethernet || answer->l3 >= 14 + (answer->outer_is_ipv6 ? 40 : 20) + 8 + 8 + 14);
 	PROMISE(knobs->plain_ethernet || answer->flags & VX_VXLAN_FLAG_VNI);
 	PROMISE(answer->vni < 1u << 24);
+	PROMISE(answer->outer_ecn <= VX_ECN_CE);
 	return broken_packet_promise(frame, size, answer);
 }
 

@@ -21,7 +21,7 @@ struct parser_answer {
 	enum parser_fate fate;
 	__u32 drop; /* enum vx_drop */
 	/* The tunnel, when there was one. */
-	__u8 outer_is_ipv6;
+	__u8 outer_is_ipv6, outer_ecn;
 	__u32 vni;
 	__u32 flags;
 	/* The inner packet. */

@@ -41,6 +41,16 @@ Bytes address(const std::string &text)
 	return Bytes(bytes, bytes + 4);
 }
 
+uint16_t header_checksum(const Bytes &ip)
+{
+	uint32_t sum = 0;
+	for (size_t i = 0; i < (ip[0] & 15u) * 4; i += 2)
+		sum += i == 10 ? 0 : ip[i] * 256u + ip[i + 1];
+	while (sum > 0xffff)
+		sum = (sum >> 16) + (sum & 0xffff);
+	return static_cast<uint16_t>(~sum);
+}
+
 struct Ip {
 	std::string source = "10.0.0.5", destination = "198.51.100.7";
 	uint8_t protocol = 17;
@@ -315,7 +325,9 @@ TEST_F(XdpNat, WhatTheAllowlistRefusesNoWorkerSees)
 {
 	bed_.apply({"allow", "10.0.0.5"});
 	from_inside(tunnel4(inner(packet({}, udp(1, 2)))));
-	const Outcome outcome = bed_.run(tunnel4(inner(packet({"10.0.0.6", kPool}, udp(1, 2)))));
+	Bytes refused = tunnel4(inner(packet({"10.0.0.6", kPool}, udp(1, 2))));
+	refused[15] = 3;  // CE, which it could not carry either
+	const Outcome outcome = bed_.run(refused);
 	EXPECT_EQ(outcome.action, XDP_DROP);
 	expect_counts(outcome, "", "not_allowed");
 	EXPECT_TRUE(outcome.records.empty());
@@ -332,12 +344,40 @@ TEST_F(XdpNat, MalformedAndTruncatedPacketsFromInsideAreDropsByName)
 	expect_counts(bed_.run(flagless), "", "vxlan_flags");
 }
 
-TEST_F(XdpNat, NothingIsRewrittenOnTheWayToTheEngine)
+TEST_F(XdpNat, NothingButEcnIsRewrittenOnTheWayToTheEngine)
 {
 	load("hand_over=rings decrement_ttl clear_df");
 	Bytes ip = packet({"10.0.0.5", "198.51.100.7", 17, 5, 0x4000}, udp(1, 53, 1472));
 	ip[8] = 1;
 	EXPECT_EQ(from_inside(tunnel4(inner(ip))).packet, ip);  // neither TTL nor DF
+}
+
+TEST_F(XdpNat, TheTunnelsEcnIsMergedIntoWhatTheEngineGetsAndAPacketThatCannotBeMarkedIsLost)
+{
+	constexpr int kLost = -1;
+	constexpr int kMerged[4][4] = {{0, 0, 0, kLost}, {1, 1, 1, 3}, {2, 1, 2, 3}, {3, 3, 3, 3}};  // RFC 6040 figure 4
+	const auto with_ecn = [](Bytes ip, int ecn) {
+		ip[1] = static_cast<uint8_t>(0xb8 | ecn);
+		const Bytes check = be16(header_checksum(ip));
+		std::copy(check.begin(), check.end(), ip.begin() + 10);
+		return ip;
+	};
+	// Whole, and pieces of a datagram.
+	for (const uint16_t fragment : std::initializer_list<uint16_t>{0, 0x2000, 0x2010, 0x0020})
+		for (int own = 0; own < 4; own++)
+			for (int outer = 0; outer < 4; outer++)
+				for (const bool is_ipv6 : {false, true}) {
+					SCOPED_TRACE(testing::Message() << fragment << " " << own << " in " << outer << " " << is_ipv6);
+					const Bytes ip = packet({"10.0.0.5", "198.51.100.7", 17, 5, fragment}, udp(1, 53, 32));
+					const Bytes content = inner(with_ecn(ip, own));
+					Bytes frame = is_ipv6 ? tunnel6(content) : tunnel4(content);
+					frame[15] = static_cast<uint8_t>(is_ipv6 ? outer << 4 : outer);
+					const int merged = kMerged[own][outer];
+					if (merged == kLost)
+						expect_counts(bed_.run(frame), "", "ecn");
+					else
+						EXPECT_EQ(from_inside(frame).packet, with_ecn(ip, merged));
+				}
 }
 
 TEST_F(XdpNat, EverySubscriberComesToTheWorkerTheEngineSaysIncludingItsFragments)

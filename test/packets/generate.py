@@ -12,6 +12,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.dont_write_bytecode = True
 sys.path.insert(0, HERE)
 
+import ecn_cases
 import egress_cases
 import filter_cases
 import fragment_cases
@@ -21,7 +22,7 @@ import tunnel_cases
 
 CASES = [
     case
-    for module in (tunnel_cases, inner_cases, filter_cases, rule_cases, egress_cases, fragment_cases)
+    for module in (tunnel_cases, inner_cases, filter_cases, rule_cases, egress_cases, fragment_cases, ecn_cases)
     for case in module.cases()
 ]
 

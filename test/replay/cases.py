@@ -1,5 +1,6 @@
 """The cases. Ports and identifications named here are what a replay's constant key gives."""
 from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Dot1Q
 from scapy.packet import Raw
 
@@ -305,6 +306,49 @@ def underlays():
         one.returns(changed(answer, dst=A, dport=5000))
 
 
+def ecn():
+    one = case(
+        "ecn",
+        "What a tunnel says of congestion leaves with its packet, with fragments and IPv6 too, or the packet is dropped.",
+        more="packet: { ipv6: forward }\n",
+    )
+    not_ect, ect1, ect0, ce = range(4)
+
+    def through(builder, became, own, outer, merged):
+        one.from_inside(builder(own), ip={"tos": outer})
+        one.leaves(became(builder(merged)))
+
+    def to_r(tos):
+        return udp(A, R, 5000, 53, tos=tos)
+
+    def translated(packet):
+        return changed(packet, src=P, sport=UDP_PORT)
+
+    kept = ((ce, ect1, ce), (ect1, not_ect, ect1), (not_ect, ect1, not_ect))
+    for own, outer, merged in ((ect0, ce, ce), (ect1, ce, ce), (ect0, ect1, ect1), *kept):
+        through(to_r, translated, own, outer, merged)
+    one.from_inside(to_r(not_ect), ip={"tos": ce}, fate="ecn")
+
+    def six(traffic):
+        network = IPv6(src="2001:db8:10::5", dst="2001:db8:113::9", tc=traffic, fl=0xFFFFF, hlim=9)
+        return network / UDP(sport=5, dport=9) / Raw(b"six")
+
+    def a_hop_on(packet):
+        packet.hlim -= 1
+        return packet
+
+    through(six, a_hop_on, ect0, ce, ce)
+    one.from_inside(six(not_ect), ip={"tos": ce}, fate="ecn")
+
+    whole = udp(A, R, 5000, 53, data=bytes(range(250)) * 8, flags=0, tos=ect0)
+    sent, left = pieces(parsed(whole), 1220), pieces(changed(whole, src=P, sport=UDP_PORT, id=FRAGMENT_IDS[0]), 1220)
+    for piece, out, outer in zip(sent, left, (not_ect, ce)):
+        one.from_inside(piece, ip={"tos": outer})
+        out.tos |= outer
+        del out.chksum
+        one.leaves(out)
+
+
 def exhausted():
     one = case(
         "exhausted",
@@ -329,6 +373,7 @@ def exhausted():
 
 flows()
 underlays()
+ecn()
 exhausted()
 icmp_errors()
 fragments()

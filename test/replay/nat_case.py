@@ -143,12 +143,12 @@ class NatCase:
             frame = frame / tag.copy()
         return frame
 
-    def inner(self, packet, vni=100, macs=(ROUTER_MAC, HOST_MAC)):
+    def inner(self, packet, vni=100, macs=(ROUTER_MAC, HOST_MAC), ip=None):
         link = self.link(INSIDE_MAC, SENDER_MAC)
         if self.plain:
             return link / packet
         frame = Ether(dst=macs[0], src=macs[1]) / packet
-        return tunnel_bytes(vxlan_header(vni) + bytes(frame), source=self.peer, destination=self.vtep, link=link)
+        return tunnel_bytes(vxlan_header(vni) + bytes(frame), source=self.peer, destination=self.vtep, link=link, ip=ip)
 
     # A packet comes from inside or outside; what leaves for it is told by leaves() and returns().
     def from_inside(self, packet, fate="forwarded", **where):
