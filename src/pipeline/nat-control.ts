@@ -53,7 +53,7 @@ export interface PoolAddress {
 }
 
 /** Some ten milliseconds of this thread. */
-const recordsAtOnce = 8192;
+const recordsAtOnce = 4096;
 /** What a daemon that is killed has not written yet is lost. */
 const recordsEveryMs = 100;
 const limitDefault = 1000;
