@@ -322,7 +322,8 @@ export class Runtime {
   private async giveUp(error: unknown): Promise<void> {
     await this.leave();
     if (this.interfaces.missing().length === 0) throw error;
-    const reason = error instanceof Error ? error.message : String(error);
+    const message = error instanceof Error ? error.message : String(error);
+    const reason = error instanceof VxpipeError ? `${message} (${error.hint.replace(/\.$/, "")})` : message;
     if (this.interfaces.failed(reason)) this.events.emit("recovery_failed", `${reason}; it is tried again`);
   }
 

@@ -24,14 +24,14 @@ async function readiness(daemon: Daemon, code: number): Promise<string[]> {
 }
 
 /** As Bed.make() made them. */
-async function bringBack(bed: Bed, name: "in0" | "out0"): Promise<void> {
+async function bringBack(bed: Bed, name: "in0" | "out0", mtu = 3400): Promise<void> {
   const [place, far, farMac, mac] =
     name === "in0"
       ? (["source", "src0", MAC.source, MAC.inside] as const)
       : (["target", "dst0", MAC.target, MAC.outside] as const);
   await bed.ip(
     place,
-    `link add ${far} mtu 3400 address ${farMac} type veth peer name ${name} netns ${bed.namespace("gateway")} mtu 3400 address ${mac}`,
+    `link add ${far} mtu ${mtu} address ${farMac} type veth peer name ${name} netns ${bed.namespace("gateway")} mtu ${mtu} address ${mac}`,
     `link set ${far} up`,
   );
   await bed.offloads(place, far, false);
@@ -98,6 +98,20 @@ for (const datapath of DATAPATHS) {
         await sink.stop();
       });
     }
+
+    test("that comes back larger than XDP can have it is not served, which is said with what to do, until that is done", async () => {
+      await bed.ip("gateway", "link del in0");
+      await readiness(daemon, 503);
+      await bringBack(bed, "in0", 9000);
+      const advice = "Lower the MTU of the inside interface";
+      const failed = async (): Promise<true | null> =>
+        (await readiness(daemon, 503)).some((missing) => missing.includes(advice)) ? true : null;
+      await until("the reason", failed, 20_000);
+      assert.match(daemon.process.stderr, new RegExp(`"event":"recovery_failed".*${advice}`));
+      await bed.ip("gateway", "link set in0 mtu 3400");
+      await bed.ip("source", "link set src0 mtu 3400");
+      assert.deepEqual(await readiness(daemon, 200), []);
+    });
   });
 }
 
