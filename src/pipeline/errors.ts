@@ -77,7 +77,7 @@ const kinds = {
   LEDGER_UNBALANCED: { exit: exit.failed, hint: "This is a defect: keep the final statistics and report them." },
   LOAD_FAILED: { exit: exit.failed, hint: "The kernel refused the XDP programs; the detail is the kernel's own." },
   MAP_FAILED: { exit: exit.failed, hint: "The kernel refused a BPF map; the detail is the kernel's own." },
-  MTU_TOO_BIG: { exit: exit.failed, hint: "Lower the MTU of the inside interface to what its driver allows with XDP." },
+  MTU_TOO_BIG: { exit: exit.failed, hint: "Lower the MTU of that interface to what its driver allows with XDP." },
   NATIVE_FAILED: { exit: exit.failed, hint: "The packet path refused; the detail is the kernel's own." },
   NOT_FROM_HERE: {
     exit: exit.failed,

@@ -103,7 +103,7 @@ for (const datapath of DATAPATHS) {
       await bed.ip("gateway", "link del in0");
       await readiness(daemon, 503);
       await bringBack(bed, "in0", 9000);
-      const advice = "Lower the MTU of the inside interface";
+      const advice = "Lower the MTU of that interface";
       const failed = async (): Promise<true | null> =>
         (await readiness(daemon, 503)).some((missing) => missing.includes(advice)) ? true : null;
       await until("the reason", failed, 20_000);

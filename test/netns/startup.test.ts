@@ -124,19 +124,26 @@ const REFUSALS: Refusal[] = [
     code: 1,
     says: /^vxpipe: attach to the inside interface.*\n {2}Its driver has no native XDP, and generic XDP loses packets unseen/,
   },
-  {
-    what: "an MTU that is too big for native XDP",
-    obstacle: async (bed) => {
+  ...(
+    [
+      ["inside", "in0", "source", "src0"],
+      ["outside", "out0", "target", "dst0"],
+    ] as const
+  ).map(([side, name, place, far]) => ({
+    what: `an MTU of the ${side} interface that is too big for native XDP`,
+    obstacle: async (bed: Bed): Promise<() => Promise<void>> => {
       const set = async (mtu: number): Promise<void> => {
-        await bed.ip("gateway", `link set in0 mtu ${mtu}`);
-        await bed.ip("source", `link set src0 mtu ${mtu}`);
+        await bed.ip("gateway", `link set ${name} mtu ${mtu}`);
+        await bed.ip(place, `link set ${far} mtu ${mtu}`);
       };
       await set(9000);
       return () => set(3400);
     },
     code: 1,
-    says: /^vxpipe: attach to the inside interface.*\n {2}Lower the MTU of the inside interface to what its driver allows with XDP\.$/,
-  },
+    says: new RegExp(
+      `^vxpipe: attach to the ${side} interface.*\\n {2}Lower the MTU of that interface to what its driver allows with XDP\\.$`,
+    ),
+  })),
   {
     what: "a state directory that cannot be made",
     config: (bed) => state(bed, { directory: "/proc/vxpipe" }),
