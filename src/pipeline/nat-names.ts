@@ -127,7 +127,7 @@ export function readNatRecords(bytes: Uint8Array, toWallNs: bigint): NatRecord[]
   });
 }
 
-/** In nanoseconds. */
+/** In nanoseconds: exact while the records are of no more than a hundred days, and they are of a tenth of a second. */
 function sinceFirst(view: DataView): Float64Array {
   const { bytes: size, offset } = vxNatRecord;
   const since = new Float64Array(Math.floor(view.byteLength / size));
