@@ -25,6 +25,7 @@ static __always_inline int stage_parse(struct xdp_md *ctx, struct vx_cursor *cur
 	cursor->end = (void *)(long)ctx->data_end;
 	cursor->left = vx_frame_length(ctx);
 	cursor->offset = 0;
+	tunnel.ecn = VX_ECN_NOT_ECT;
 	stop = vx_parse_outer(cursor, vx_port_be, &tunnel);
 	if (stop == VX_GO_ON)
 		stop = vx_parse_vxlan(cursor, &tunnel);
