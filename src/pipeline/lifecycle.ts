@@ -6,7 +6,7 @@ import { Applier } from "./apply.js";
 import { firstProblems, VxpipeError } from "./errors.js";
 import type { EventLog } from "./events.js";
 import { readLastRun, writeLastRun } from "./last-run.js";
-import { loadPlan, type Warn } from "./load-config.js";
+import { checkBeside, loadPlan, type Warn } from "./load-config.js";
 import { loadNative, type Native } from "./native.js";
 import { ledgerFaults, slotsBytes } from "./observe.js";
 import type { Plan } from "./plan.js";
@@ -133,7 +133,7 @@ export class Lifecycle {
     let coming: Coming = { actions: [], restart: [], dropped: [] };
     try {
       const warn: Warn = (message, event) => events.emit(event, message);
-      const wanted = await loadPlan(file, this.loader, warn);
+      const wanted = await loadPlan(file, this.loader, warn, checkBeside(this.loader.thread));
       await this.runtime.reload(wanted, (plan) => {
         coming = plan;
         const detail = plan.actions.length === 0 ? "nothing changes" : plan.actions.join("; ");

@@ -1,23 +1,28 @@
 // Edits made at run time, written to the files they belong to: rules to the configuration, addresses to its allowlist file.
-// The files are read as they are on the disk now. Called by the API for edits with --save, on the main thread.
+// The files are read as they are on the disk now; what takes long is done beside the main thread. Called by the API for edits
+// with --save, on the main thread.
 import { isDeepStrictEqual } from "node:util";
 import { allowlistBytesMax, tooLarge, type AllowlistLoader } from "./allowlist/load.js";
 import type { ListEdit } from "./allowlist/rewrite.js";
-import { checkConfig } from "./config/check.js";
 import type { Config, StaticRule } from "./config/config.js";
-import { rewriteRules, type RuleEdit } from "./config/rewrite.js";
+import type { RuleEdit } from "./config/rewrite.js";
 import { systemReason, VxpipeError } from "./errors.js";
-import { configBytesMax, readConfig } from "./load-config.js";
+import { checkBeside, configBytesMax, readConfig, type Check } from "./load-config.js";
 import { readBounded } from "./read-file.js";
 import { addRule } from "./rules.js";
+import type { RewriteTask } from "./tasks/config.js";
 import { prepareFile, versionOf, type Pending } from "./write-file.js";
 
 export class Saver {
+  private readonly check: Check;
+
   constructor(
     /** Of the configuration. */
     private readonly file: string,
     private readonly loader: AllowlistLoader,
-  ) {}
+  ) {
+    this.check = checkBeside(loader.thread);
+  }
 
   /** Edits the allowlist file. */
   async list(edit: ListEdit): Promise<Pending> {
@@ -43,8 +48,9 @@ export class Saver {
     const config = await this.config();
     const wanted = editedRules(config.nat.destination, edit);
     if (wanted === config.nat.destination) return unchanged(file);
-    const text = rewriteRules((await attempt(file, () => readBounded(file, configBytesMax))).toString("utf8"), edit);
-    const { config: check } = text === null ? { config: null } : checkConfig(Buffer.from(text), file);
+    const old = (await attempt(file, () => readBounded(file, configBytesMax))).toString("utf8");
+    const text = await attempt(file, () => this.rewritten(old, edit));
+    const { config: check } = text === null ? { config: null } : await this.check(Buffer.from(text), file);
     // The library writes the file anew: that it means what it should is not left to trust.
     if (
       text === null ||
@@ -59,8 +65,12 @@ export class Saver {
     return attempt(file, () => prepareFile(file, text, version));
   }
 
+  private rewritten(text: string, edit: RuleEdit): Promise<string | null> {
+    return this.loader.thread.run("config", "rewrite", { text, edit } satisfies RewriteTask);
+  }
+
   private async config(): Promise<Config> {
-    const { config, problems } = await readConfig(this.file);
+    const { config, problems } = await readConfig(this.file, this.check);
     if (config !== null) return config;
     throw new VxpipeError("NOT_SAVED", `${this.file} has errors; nothing was changed`, { problems });
   }

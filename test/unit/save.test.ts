@@ -267,3 +267,22 @@ test("a rule is saved once, and one that the file does not have need not be take
   await (await save.rules({ remove: rule })).commit();
   assert.ok(!readFileSync(path, "utf8").includes("192.0.2.1:53"));
 });
+
+test("thousands of rules are read, edited and checked beside the thread that answers everybody, which goes on meanwhile", async (t) => {
+  const rules = Array.from(
+    { length: 5000 },
+    (_, port) => `    - { protocol: udp, port: ${port + 1}, to: "192.0.2.1:53" }\n`,
+  );
+  const base = "inside: { interface: a }\noutside: { interface: b }\nnat:\n  destination:\n";
+  const path = file(base + rules.join(""));
+  const before = performance.eventLoopUtilization();
+  const rule = { protocol: "tcp", port: 53, to: "192.0.2.1:53" } as const;
+  const pending = await saver(t, path).rules({ add: rule });
+  const { utilization } = performance.eventLoopUtilization(before);
+  assert.ok(utilization < 0.5, `the event loop was busy for ${utilization} of the time`);
+  await pending.commit();
+  assert.equal(
+    readFileSync(path, "utf8"),
+    `${base}${rules.join("")}    - { protocol: tcp, port: 53, to: "192.0.2.1:53" }\n`,
+  );
+});

@@ -1,10 +1,10 @@
 // Loads allowlists: reads the file or takes the text, has it compiled by a Piscina task. Called at start, at reload, by
 // imports and by `config check`; main thread.
 import type { CompiledAllowlist } from "xdp-socket";
-import { Piscina } from "piscina";
 import { systemReason, VxpipeError } from "../errors.js";
 import { readBounded } from "../read-file.js";
 import type { CompileTask, DifferenceTask, RewriteTask } from "../tasks/allowlist.js";
+import { TaskThread } from "../tasks/thread.js";
 import type { Compiled, CompileResult } from "./compile.js";
 import type { ListEdit } from "./rewrite.js";
 
@@ -20,7 +20,7 @@ export interface LoadOptions {
 const progressMs = 100;
 
 export class AllowlistLoader {
-  private pool: Piscina | null = null;
+  readonly thread = new TaskThread();
 
   async fromFile(path: string): Promise<Compiled> {
     let bytes: Buffer;
@@ -41,11 +41,7 @@ export class AllowlistLoader {
     const timer = setInterval(() => options.progress?.(Atomics.load(progress, 0)), progressMs);
     let result: CompileResult;
     try {
-      const done: unknown = await this.tasks().run(task, {
-        name: "compile",
-        transferList: [own.buffer as ArrayBuffer],
-      });
-      result = done as CompileResult;
+      result = await this.thread.run("allowlist", "compile", task, [own.buffer as ArrayBuffer]);
     } finally {
       clearInterval(timer);
     }
@@ -59,29 +55,17 @@ export class AllowlistLoader {
   /** How many entries the one has that the other has not. */
   async difference(from: CompiledAllowlist, to: CompiledAllowlist): Promise<{ added: number; removed: number }> {
     const task: DifferenceTask = { from, to };
-    return (await this.tasks().run(task, { name: "difference" })) as { added: number; removed: number };
+    return this.thread.run("allowlist", "difference", task);
   }
 
   /** A list's text with an edit made; null: it is the same. `bytes` is handed over. */
   async rewrite(bytes: Uint8Array, edit: ListEdit): Promise<Uint8Array | null> {
     const task: RewriteTask = { bytes: owned(bytes), edit };
-    const transferList = [task.bytes.buffer as ArrayBuffer];
-    return (await this.tasks().run(task, { name: "rewrite", transferList })) as Uint8Array | null;
+    return this.thread.run("allowlist", "rewrite", task, [task.bytes.buffer as ArrayBuffer]);
   }
 
-  private tasks(): Piscina {
-    this.pool ??= new Piscina({
-      filename: new URL("../tasks/allowlist.js", import.meta.url).href,
-      minThreads: 0,
-      maxThreads: 1,
-      idleTimeout: 1000,
-    });
-    return this.pool;
-  }
-
-  async close(): Promise<void> {
-    await this.pool?.destroy();
-    this.pool = null;
+  close(): Promise<void> {
+    return this.thread.close();
   }
 }
 

@@ -1,5 +1,5 @@
-// Configuration text in, configuration or every problem of it out. Called by `config check`, at start and at reload,
-// on the main thread. Never throws, whatever the text.
+// Configuration text in, configuration or every problem of it out. Called by `config check` and at start on the main thread,
+// at reload and for edits that are saved in a Piscina task. Never throws, whatever the text.
 import { statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { Ajv } from "ajv";

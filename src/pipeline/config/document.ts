@@ -1,4 +1,4 @@
-// A YAML text as a plain value that knows where each of its parts stands. Called by check.ts, on the main thread.
+// A YAML text as a plain value that knows where each of its parts stands. Called by check.ts.
 //
 // The conversion is our own instead of the library's toJS(), because a configuration may be hostile: aliases are
 // counted and may not go in circles, depth is bounded, duplicate keys are found in linear time (the library compares

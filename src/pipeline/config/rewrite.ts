@@ -1,5 +1,5 @@
-// A configuration file with a static rule added or taken out, comments kept. Called by save.ts for edits that are saved, on
-// the main thread. Pure.
+// A configuration file with a static rule added or taken out, comments kept. Called in a Piscina task
+// (src/pipeline/tasks/config.ts) for edits that are saved. Pure.
 //
 // The yaml library writes a document anew. How far lists are indented, and the like, is found by trying which way of
 // writing comes closest to the old text; of what is written that way only the lines that differ are taken.

@@ -1,16 +1,11 @@
 // Piscina tasks: what takes long with lists of a million, done off the main thread, so that it does not stall the control
 // plane. Texts arrive and tables leave without being copied.
-import { setPriority } from "node:os";
-import { isMainThread } from "node:worker_threads";
+import "./priority.js";
 import type { CompiledAllowlist } from "xdp-socket";
 import { move, transferableSymbol, valueSymbol } from "piscina";
 import { compileAllowlist, type CompileResult } from "../allowlist/compile.js";
 import { rewriteList, type ListEdit } from "../allowlist/rewrite.js";
 import * as table from "../allowlist/table.js";
-
-/** Of this thread: packets come first where CPUs are few. */
-const niceness = 5;
-if (!isMainThread) setPriority(niceness);
 
 export interface CompileTask {
   bytes: Uint8Array;
