@@ -44,7 +44,7 @@ const kinds = {
   BTF_MISSING: { exit: exit.failed, hint: "Use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as distributions ship." },
   CAPABILITY_MISSING: {
     exit: exit.failed,
-    hint: "Run it as root, or give it CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW, CAP_PERFMON and CAP_IPC_LOCK.",
+    hint: "Run it as root, or give it CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW, CAP_PERFMON; for limits CAP_IPC_LOCK (ulimit -l), CAP_SYS_NICE (-r).",
   },
   CAPTURE_INVALID: {
     exit: exit.usage,

@@ -84,7 +84,7 @@ const REFUSALS: Refusal[] = [
     config: () => ({ workers: { priority: 10 } }),
     wrapper: ["prlimit", "--rtprio=0:0", "setpriv", "--bounding-set=-sys_nice", "--inh-caps=-sys_nice"],
     code: 1,
-    says: /^vxpipe: this process lacks CAP_SYS_NICE, and may give threads a real-time priority of 0 at most; workers\.priority is 10\n/,
+    says: /^vxpipe: this process lacks CAP_SYS_NICE, and may give threads a real-time priority of 0 at most; workers\.priority is 10\n {2}Run .*CAP_SYS_NICE/,
   },
   {
     what: "another XDP program on the inside interface",

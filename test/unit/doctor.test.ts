@@ -304,7 +304,7 @@ test("a tool that is not there and a bpffs that is not mounted are notes with a 
 
 test("the capabilities looked for are those the daemon asks for", () => {
   const { hint } = new VxpipeError("CAPABILITY_MISSING", "x");
-  assert.deepEqual(hint.match(/CAP_\w+/g)?.sort(), [...Object.keys(required), "CAP_IPC_LOCK"].sort());
+  assert.deepEqual(hint.match(/CAP_\w+/g)?.sort(), [...Object.keys(required), "CAP_IPC_LOCK", "CAP_SYS_NICE"].sort());
 });
 
 test("what tools print is understood, and what they do not know is null", () => {
