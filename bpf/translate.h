@@ -57,7 +57,7 @@ static __always_inline void vx_note_ethernet(struct xdp_md *ctx, struct vx_trans
 	head->tags[1].tci_be = tags[1].tci_be;
 }
 
-/* A function of its own: inlined, clang 14 leaves out the store of the header's first word (xdp_nat_test finds it). */
+/* A function of its own: inlined, clang 14 leaves out the store of the header's first word (tests find it). */
 static __noinline int vx_parcel_to_ring(struct xdp_md *ctx, struct vx_slot *slot, const struct vx_exception *exception)
 {
 	return vx_to_ring(ctx, slot, exception, VX_RECORD_TRANSLATE);

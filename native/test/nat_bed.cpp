@@ -48,6 +48,13 @@ Scene one_address()
 	return addresses(1);
 }
 
+Scene filtering(Filtering kind)
+{
+	Scene scene = one_address();
+	scene.config.filtering = kind;
+	return scene;
+}
+
 Nat::Nat(Scene scene) : scene_(std::move(scene)), now_ns_(scene_.start_ns)
 {
 	shared_memory_ = std::make_unique<Region>(PortBlocks::bytes_needed(scene_.pools));

@@ -40,6 +40,7 @@ struct Scene {
 
 // One address, 203.0.113.1, with every block from 1024 on.
 Scene one_address();
+Scene filtering(Filtering kind);  // likewise
 // The addresses from 203.0.113.1 on.
 Scene addresses(uint32_t count);
 // One address with `blocks` blocks of `size` ports.

@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -120,6 +121,8 @@ XdpBed &XdpBed::instance()
 
 XdpBed::XdpBed()
 {
+	if (geteuid() != 0)
+		fprintf(stderr, "eBPF programs are loaded: run it as root\n");
 	VX_REQUIRE(unshare(CLONE_NEWNET) == 0);
 	VX_REQUIRE(system("ip link add in0 numrxqueues 2 numtxqueues 2 type veth peer name gen0 && ip link add out0 type veth peer name far0") == 0);
 	inside_ifindex_ = static_cast<int>(if_nametoindex("in0"));

@@ -4,10 +4,8 @@
 #include <gtest/gtest.h>
 #include <linux/bpf.h>
 #include <netinet/in.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -250,13 +248,3 @@ INSTANTIATE_TEST_SUITE_P(Knobs, Differential,
 
 }  // namespace
 }  // namespace vx::test
-
-int main(int argc, char **argv)
-{
-	testing::InitGoogleTest(&argc, argv);
-	if (geteuid() != 0) {
-		fprintf(stderr, "xdp_differential_test loads eBPF programs: run it as root\n");
-		return 1;
-	}
-	return RUN_ALL_TESTS();
-}

@@ -5,10 +5,8 @@
 #include <gtest/gtest.h>
 #include <linux/bpf.h>
 #include <sys/epoll.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <cstring>
 #include <random>
 #include <utility>
@@ -386,13 +384,3 @@ TEST_F(XdpState, PacketsNobodyReportedAreCountedOnceAndLikeTheLastOneReported)
 
 }  // namespace
 }  // namespace vx::test
-
-int main(int argc, char **argv)
-{
-	testing::InitGoogleTest(&argc, argv);
-	if (geteuid() != 0) {
-		fprintf(stderr, "xdp_state_test loads eBPF programs: run it as root\n");
-		return 1;
-	}
-	return RUN_ALL_TESTS();
-}
