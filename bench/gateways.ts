@@ -55,17 +55,23 @@ export interface Place {
   sink: Sink;
 }
 
-/** A bed whose far end expects packets translated by the rule, unchanged, or (raw) still encapsulated. */
-export async function makeBed(arrives: "translated" | "unchanged" | "raw"): Promise<Place> {
-  const bed = await Bed.make({ staticNeighbours: true });
+/** How packets arrive: translated by the rule, unchanged, or (raw) still encapsulated. */
+export type Arrives = "translated" | "unchanged" | "raw";
+
+/** A far end that expects them so; one in so many has its UDP checksum verified. */
+export async function expecting(bed: Bed, arrives: Arrives, checkEvery = 1024): Promise<Place> {
   const sink = await Sink.start(bed, {
     raw: arrives === "raw",
     noOrder: true,
     flows: 1,
-    checkEvery: 1024,
+    checkEvery,
     rule: `${RULE_PORT}=${arrives === "translated" ? RULE_TARGET : `${ADDRESS.beyond}:${RULE_PORT}`}`,
   });
   return { bed, sink };
+}
+
+export async function makeBed(arrives: Arrives): Promise<Place> {
+  return expecting(await Bed.make({ staticNeighbours: true }), arrives);
 }
 
 function nftRules(kind: "conntrack" | "stateless"): string {
@@ -93,8 +99,11 @@ export class KernelGateway implements Gateway {
     readonly sink: Sink,
   ) {}
 
-  static async make(kind: "conntrack" | "stateless" | "forward"): Promise<[KernelGateway, KernelGateway]> {
-    const { bed, sink } = await makeBed(kind === "forward" ? "unchanged" : "translated");
+  static async make(
+    kind: "conntrack" | "stateless" | "forward",
+    place?: Place,
+  ): Promise<[KernelGateway, KernelGateway]> {
+    const { bed, sink } = place ?? (await makeBed(kind === "forward" ? "unchanged" : "translated"));
     await bed.ip(
       "gateway",
       `link add vx1 type vxlan id 1 local ${ADDRESS.inside} dstport 4789 dev in0 nolearning`,
@@ -149,9 +158,13 @@ export class BareGateway implements Gateway {
   }
 }
 
+export const STAGES = ["parse", "decapsulate", "count", "check"] as const;
+
 /** The inside program's steps up to one of them (native/bench/ladder.bpf.c), with the ledger's tracepoints or without. */
 export class StageGateway implements Gateway {
   readonly cores = 1;
+  /** By itself, once it has ended: of the stages that count, and only where there is a ledger forwarded ones too. */
+  counted = { received: 0, redirected: 0, forwarded: 0 };
   readonly name: string;
   readonly bed: Bed;
   readonly sink: Sink;
@@ -159,7 +172,7 @@ export class StageGateway implements Gateway {
 
   constructor(
     place: Place,
-    readonly stage: "parse" | "decapsulate" | "count" | "check",
+    readonly stage: (typeof STAGES)[number],
     readonly ledger: boolean,
   ) {
     this.name = `stage-${stage}${ledger ? "-ledger" : ""}`;
@@ -174,9 +187,11 @@ export class StageGateway implements Gateway {
   }
 
   async end(): Promise<void> {
-    const exit = await this.#process?.stop();
-    if (exit && exit.code !== 0) throw new Error(`${this.name}: exit ${exit.code}: ${this.#process?.stderr.trim()}`);
+    const process = this.#process;
     this.#process = null;
+    const exit = await process?.stop();
+    if (exit && exit.code !== 0) throw new Error(`${this.name}: exit ${exit.code}: ${process?.stderr.trim()}`);
+    this.counted = JSON.parse(process?.lines.at(-1) ?? "") as StageGateway["counted"];
   }
 }
 
@@ -213,8 +228,8 @@ abstract class PeerGateway implements Gateway {
 export class ClassicGateway extends PeerGateway {
   readonly name = "classic-sendto";
 
-  static async make(): Promise<ClassicGateway> {
-    const { bed, sink } = await makeBed("translated");
+  static async make(place?: Place): Promise<ClassicGateway> {
+    const { bed, sink } = place ?? (await makeBed("translated"));
     const [address = "", port = ""] = RULE_TARGET.split(":");
     const rule = ["--port", String(RULE_PORT), "--to-address", address, "--to-port", port];
     return new ClassicGateway(bed, sink, "vxclassic", ["--allowed", SOURCES, ...rule]);
@@ -225,8 +240,8 @@ export class ClassicGateway extends PeerGateway {
 export class PlainGateway extends PeerGateway {
   readonly name = "plain-afxdp";
 
-  static async make(): Promise<PlainGateway> {
-    const { bed, sink } = await makeBed("unchanged");
+  static async make(place?: Place): Promise<PlainGateway> {
+    const { bed, sink } = place ?? (await makeBed("unchanged"));
     return new PlainGateway(bed, sink, "vxplain");
   }
 }

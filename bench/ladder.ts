@@ -1,19 +1,10 @@
 // What each thing the product does costs, in nanoseconds a packet: the same load, in one bed with one far end that
 // looks at nothing, through gateways of which each does one thing more than the one before. First the inside program's
 // own steps (native/bench/ladder.bpf.c), then the gateway by configuration. Called by run.ts, on Node's main thread.
-import { ADDRESS, type Bed } from "../test/bed/bed.js";
+import type { Bed } from "../test/bed/bed.js";
 import { generate } from "../test/bed/tools.js";
-import {
-  BareGateway,
-  during,
-  type Gateway,
-  makeBed,
-  ProductGateway,
-  RULE_PORT,
-  SOURCES,
-  StageGateway,
-} from "./gateways.js";
-import { type Difference, difference, type LoadShape, measureOnce, median, nsPerPacket } from "./measure.js";
+import { BareGateway, during, type Gateway, makeBed, ProductGateway, StageGateway } from "./gateways.js";
+import { type Difference, difference, type LoadShape, measureOnce, median, nsPerPacket, toLoad } from "./measure.js";
 
 const SHAPE: LoadShape = { innerBytes: 64, flows: 10_000 };
 /** Far more flows than the flow cache of a CPU holds: every packet is decided by lookups. */
@@ -41,17 +32,7 @@ async function through(gateway: Gateway, shape: LoadShape, seconds: number): Pro
 
 /** Sends what the gateway drops: its own time without the way out. */
 async function dropped(gateway: Gateway, seconds: number): Promise<number> {
-  const sent = await generate(gateway.bed, {
-    cpu: 0,
-    flows: SHAPE.flows,
-    size: SHAPE.innerBytes,
-    duration: seconds,
-    vni: 1,
-    sources: SOURCES,
-    mix: { denied: 1 },
-    destination: ADDRESS.beyond,
-    ports: String(RULE_PORT),
-  });
+  const sent = await generate(gateway.bed, { ...toLoad(SHAPE), duration: seconds, mix: { denied: 1 } });
   return nsPerPacket(sent.sent, sent.seconds, sent.waitedSeconds);
 }
 

@@ -35,12 +35,12 @@ const REPEATS_WHEN_DISTURBED = 2;
 /** In the whole bench, so that a busy host cannot make it endless. */
 let repeatsLeft = 60;
 
-function toLoad(shape: LoadShape, seconds: number): Load {
+/** However many, or for however long. */
+export function toLoad(shape: LoadShape): Load {
   return {
     cpu: 0,
     flows: shape.flows,
     size: shape.innerBytes,
-    duration: seconds,
     vni: 1,
     sources: SOURCES,
     destination: ADDRESS.beyond,
@@ -67,7 +67,7 @@ export async function measureOnce(gateway: Gateway, shape: LoadShape, seconds: n
   const threads = gateway.workerThreads ?? [];
   const calls = threads.length > 0 ? await CallCounter.start(threads) : null;
   const waitedBefore = secondsWaited(threads);
-  const sent = await generate(gateway.bed, toLoad(shape, seconds));
+  const sent = await generate(gateway.bed, { ...toLoad(shape), duration: seconds });
   // On two cores the second may still be at work when the generator has ended.
   await sleep(gateway.cores > 1 ? 100 : 20);
   const disturbed = shareWaited(sent, secondsWaited(threads) - waitedBefore, threads.length);
@@ -100,8 +100,8 @@ export async function measureLatency(gateway: Gateway, kpps: number, seconds: nu
   await gateway.sink.reset();
   const threads = gateway.workerThreads ?? [];
   const waitedBefore = secondsWaited(threads);
-  const load: Load = { ...toLoad({ innerBytes: 64, flows: 10_000 }, seconds), latency: true, rate: kpps * 1000 };
-  const sent = await generate(gateway.bed, load);
+  const load: Load = { ...toLoad({ innerBytes: 64, flows: 10_000 }), latency: true, rate: kpps * 1000 };
+  const sent = await generate(gateway.bed, { ...load, duration: seconds });
   const disturbed = shareWaited(sent, secondsWaited(threads) - waitedBefore, threads.length);
   const arrived = await gateway.sink.report();
   if (arrived.latency === null) throw new Error(`${gateway.name}: no stamped packet arrived`);

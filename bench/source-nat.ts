@@ -3,8 +3,8 @@
 //
 // Packets go out first, 10,000 flows of them, and are captured as they arrive: turned round, they are the answers that are
 // then sent at full speed (vxgen --answers). For new sessions every packet is of another flow.
-import { Capture } from "../test/bed/capture.js";
-import { sleep } from "../test/bed/command.js";
+import { Capture, readPcap } from "../test/bed/capture.js";
+import { sleep, until } from "../test/bed/command.js";
 import { ADDRESS, Bed, type Place } from "../test/bed/bed.js";
 import { Daemon } from "../test/bed/daemon.js";
 import { generate, type Load, Sink, startPass } from "../test/bed/tools.js";
@@ -35,7 +35,7 @@ export interface NatSample {
   disturbed: number;
 }
 
-interface Translator {
+export interface Translator {
   readonly name: string;
   readonly bed: Bed;
   /** Starts with no session. */
@@ -119,6 +119,13 @@ class Kernel implements Translator {
   }
 }
 
+export async function makeTranslators(withOurs: boolean): Promise<Translator[]> {
+  const kernel = await Kernel.make(await Bed.make({ staticNeighbours: true }));
+  const ours = withOurs ? await Bed.make({ staticNeighbours: true }) : null;
+  const both = ours ? (["afxdp", "ringbuf"] as const).map((path) => new Ours(`${path}-snat`, path, ours)) : [];
+  return [kernel, ...both];
+}
+
 export class SourceNatBench {
   readonly samples = new Map<string, Map<NatLoad, NatSample[]>>();
 
@@ -127,10 +134,7 @@ export class SourceNatBench {
   }
 
   static async make(withOurs: boolean): Promise<SourceNatBench> {
-    const kernel = await Kernel.make(await Bed.make({ staticNeighbours: true }));
-    const ours = withOurs ? await Bed.make({ staticNeighbours: true }) : null;
-    const both = ours ? (["afxdp", "ringbuf"] as const).map((path) => new Ours(`${path}-snat`, path, ours)) : [];
-    return new SourceNatBench([kernel, ...both]);
+    return new SourceNatBench(await makeTranslators(withOurs));
   }
 
   visits(seconds: number): Visit[] {
@@ -160,19 +164,19 @@ export class SourceNatBench {
   }
 }
 
-function loadOf(more: Load): Load {
+export function natLoad(more: Load): Load {
   return { cpu: 0, vni: 1, size: 64, sources: SOURCES, destination: ADDRESS.beyond, ports: String(PORT), ...more };
 }
 
 /** Opens every session once and slowly; the file with its packets as they left. */
-async function firstPackets(bed: Bed): Promise<string> {
+export async function firstPackets(bed: Bed, flows = FLOWS): Promise<string> {
   const pass = await startPass(bed, "target", "dst0");
   const capture = await Capture.start(bed, "target", "dst0", `udp dst port ${PORT}`);
-  await generate(bed, loadOf({ flows: FLOWS, count: FLOWS, rate: 20_000 }));
-  await sleep(100);
-  const frames = await capture.stop();
+  await generate(bed, natLoad({ flows, count: flows, rate: 20_000 }));
+  const all = async (): Promise<true | null> => (readPcap(capture.file).length >= flows ? true : null);
+  await until(`all of ${flows} first packets to arrive`, all);
+  await capture.stop();
   await pass.stop();
-  if (frames.length < FLOWS) throw new Error(`of ${FLOWS} first packets ${frames.length} arrived`);
   return capture.file;
 }
 
@@ -183,7 +187,7 @@ async function measure(one: Translator, from: Place, load: Load): Promise<NatSam
   const sink = await Sink.start(one.bed, { interface: farName, raw: true }, far);
   const threads = one.threads();
   const waited = secondsWaited(threads);
-  const sent = await generate(one.bed, loadOf({ interface: sender, ...load }), from);
+  const sent = await generate(one.bed, natLoad({ interface: sender, ...load }), from);
   await sleep(100);
   const more = secondsWaited(threads) - waited;
   const { packets } = await sink.stop();
