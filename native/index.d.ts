@@ -158,7 +158,7 @@ export interface NativeError extends Error {
 }
 
 export class Gateway {
-  /** Claims the inside interface, loads the programs, creates the maps. Nothing is attached or pinned yet.
+  /** Claims both interfaces, loads the programs, creates the maps. Nothing is attached or pinned yet.
    * Codes: INTERFACE_HELD (detail: who), LOAD_FAILED, MAP_FAILED, NO_PERMISSION. */
   constructor(plan: DatapathPlan);
   /** Fills the spare set of tables and swaps it in with one store; resolves when the next packet sees it. null: all allowed. */
@@ -174,7 +174,7 @@ export class Gateway {
    * `attach`. Codes: as `attach`. */
   tryOutside(): Promise<Trial>;
   /** Starts the workers, waits until routes and neighbours are known, attaches the programs. Codes: NO_NATIVE_XDP, XDP_BUSY,
-   * MTU_TOO_BIG, ATTACH_FAILED, PIN_FAILED, WORKER_FAILED. */
+   * MTU_TOO_BIG, ATTACH_FAILED, PIN_FAILED, QUEUE_BUSY (another program has an AF_XDP socket there), WORKER_FAILED. */
   attach(): Attached;
   /** stats_map itself, VX_SLOTS_MAX slots: read it with the offsets of abi.gen.ts. Detached by `stop`. */
   readonly counters: ArrayBuffer;

@@ -44,7 +44,7 @@ Result<Fd> claim_interface(int ifindex)
 	if (!fd)
 		return Error{"CLAIM_FAILED", "socket", errno, ""};
 	address.sun_family = AF_UNIX;
-	name = snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1, "vxpipe/inside/%d", ifindex);
+	name = snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1, "vxpipe/interface/%d", ifindex);
 	length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + static_cast<size_t>(name));
 	if (bind(fd.get(), reinterpret_cast<sockaddr *>(&address), length)) {
 		if (errno == EADDRINUSE)

@@ -1,4 +1,5 @@
-// A claim on an interface: at most one daemon per network namespace and interface. Made on Node's main thread.
+// A claim on an interface: at most one daemon per network namespace and interface, whether it is inside or outside there.
+// Made on Node's main thread.
 #pragma once
 
 #include "fd.h"

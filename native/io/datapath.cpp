@@ -96,11 +96,9 @@ int load_undisturbed(struct datapath *skeleton)
 Result<std::unique_ptr<Datapath>> Datapath::open(const DatapathPlan &plan)
 {
 	std::unique_ptr<Datapath> self(new Datapath);
-	auto claim = claim_interface(plan.inside_ifindex);
 
-	if (!claim)
-		return claim.error();
-	self->claim_ = std::move(*claim);
+	if (auto claimed = self->claim(plan); !claimed)
+		return claimed.error();
 	self->pin_directory_ = plan.pin_directory;
 	self->inside_ifindex_ = plan.inside_ifindex;
 	self->outside_ifindex_ = plan.outside_ifindex;
@@ -116,6 +114,19 @@ Result<std::unique_ptr<Datapath>> Datapath::open(const DatapathPlan &plan)
 	if (auto mapped = self->map_memory(); !mapped)
 		return mapped.error();
 	return self;
+}
+
+Result<void> Datapath::claim(const DatapathPlan &plan)
+{
+	auto inside = claim_interface(plan.inside_ifindex), outside = claim_interface(plan.outside_ifindex);
+
+	if (!inside)
+		return Error{inside.error().code, "claim the inside interface", inside.error().err, inside.error().detail};
+	if (!outside)
+		return Error{outside.error().code, "claim the outside interface", outside.error().err, outside.error().detail};
+	inside_claim_ = std::move(*inside);
+	outside_claim_ = std::move(*outside);
+	return {};
 }
 
 Datapath::~Datapath()

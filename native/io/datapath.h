@@ -122,6 +122,7 @@ public:
 
 private:
 	Datapath() = default;
+	Result<void> claim(const DatapathPlan &plan);
 	Result<void> load(const DatapathPlan &plan);
 	Result<void> fill_filters(const DatapathPlan &plan);
 	Result<void> make_exception_rings(const DatapathPlan &plan);
@@ -149,7 +150,7 @@ private:
 	uint32_t injection_lanes_ = 0;
 	std::span<vx_port_owners> port_owners_;
 	std::vector<Fd> exception_rings_;
-	Fd claim_, ingress_, egress_, devmap_xmit_, redirect_err_;
+	Fd inside_claim_, outside_claim_, ingress_, egress_, devmap_xmit_, redirect_err_;
 	Fd old_stats_, old_devmap_xmit_, old_redirect_err_;
 	std::array<AllowlistTable, 4> allowlist_;  // in force; empty: everything is allowed
 	std::vector<uint64_t> vnis_;               // vni_set's words

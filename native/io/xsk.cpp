@@ -1,6 +1,7 @@
 // AF_XDP sockets. xsk.h says what is relied on.
 #include "xsk.h"
 
+#include <net/if.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -112,10 +113,26 @@ Result<void> XskRing<Entry>::map(int fd, uint64_t page_offset, const xdp_ring_of
 template class XskRing<uint64_t>;
 template class XskRing<xdp_desc>;
 
+std::string QueueRings::where() const
+{
+	char name[IF_NAMESIZE];
+
+	return "queue " + std::to_string(queue_) + " of " +
+	       (if_indextoname(ifindex_, name) ? name : "interface " + std::to_string(ifindex_));
+}
+
 Error QueueRings::failed(const char *op) const
 {
-	return Error{"WORKER_FAILED", op, errno,
-		     "interface " + std::to_string(ifindex_) + " queue " + std::to_string(queue_)};
+	return Error{"WORKER_FAILED", op, errno, where()};
+}
+
+Error QueueRings::not_bound() const
+{
+	constexpr const char *op = "bind(AF_XDP)";
+
+	if (errno == EBUSY)
+		return Error{"QUEUE_BUSY", op, errno, "another program's AF_XDP socket is bound to " + where()};
+	return failed(op);
 }
 
 void QueueRings::want_fill(uint32_t entries)
@@ -147,7 +164,7 @@ Result<void> QueueRings::bind(int fd, const xdp_mmap_offsets &offsets, Umem &ume
 			return mapped.error();
 	}
 	if (bind_queue(fd, ifindex_, queue_, first ? umem_fd : first_fd_))
-		return failed("bind(AF_XDP)");
+		return not_bound();
 	if (first)
 		first_fd_ = fd;
 	return {};

@@ -80,7 +80,9 @@ private:
 	int first_fd_ = -1;
 	XskRing<uint64_t> fill_, completion_;
 
+	std::string where() const;
 	Error failed(const char *op) const;
+	Error not_bound() const;
 	// Before a socket is opened there.
 	void want_fill(uint32_t entries);
 	void want_completion(uint32_t entries);

@@ -49,7 +49,7 @@ function learn(evidence: Evidence, error: unknown, { datapath }: Plan): Evidence
     const why = `the driver of ${outside ? datapath.outside : datapath.inside} has no native XDP`;
     return { ...evidence, [outside ? "outsideNative" : "insideNative"]: { able: false, why } };
   }
-  if (error.code === "WORKER_FAILED" && op === "bind(AF_XDP)") {
+  if (op === "bind(AF_XDP)") {
     return { ...evidence, sockets: { able: false, why: `no AF_XDP socket can be bound (${detail})` } };
   }
   return null;

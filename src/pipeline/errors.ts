@@ -64,7 +64,7 @@ const kinds = {
   },
   INTERFACE_HELD: {
     exit: exit.failed,
-    hint: "Stop the other one first; one gateway holds an inside interface at a time.",
+    hint: "Stop the other one first, or give this one other interfaces: an interface, inside or outside, is one gateway's at a time.",
   },
   INTERFACE_MISSING: { exit: exit.failed, hint: "See what this host has: ip -brief link." },
   INTERFACE_NOT_ETHERNET: {
@@ -115,6 +115,10 @@ const kinds = {
   NAT_RULES_ONE_WAY: {
     exit: exit.failed,
     hint: "Without nat.source in the configuration there can be static rules; with it, nat.source.forwards.",
+  },
+  QUEUE_BUSY: {
+    exit: exit.failed,
+    hint: "End that program, which ss --xdp -p names where the kernel can; or set datapath: ringbuf, which needs no socket of its own inside.",
   },
   RECORDS_IN_USE: {
     exit: exit.failed,

@@ -22,6 +22,11 @@ function described(error: Error, code: string, detail: string): string {
   return `${String(error.op)}: ${detail}`;
 }
 
+/** `op`: claim the inside interface, or the outside one. */
+function heldText(op: string, holder: string): string {
+  return `another daemon has ${op.replace(/^claim /, "")}: ${holder}`;
+}
+
 /** An error of the addon as one of ours. */
 export function fromNative(error: unknown): unknown {
   if (!(error instanceof Error) || !("op" in error) || !("code" in error)) return error;
@@ -30,7 +35,6 @@ export function fromNative(error: unknown): unknown {
   if ("errno" in error && error.errno === constants.errno.EMFILE) {
     return new VxpipeError("TOO_MANY_FILES", `${String(error.op)}: too many open files`, { cause: error });
   }
-  const message =
-    code === "INTERFACE_HELD" ? `another daemon has the inside interface: ${detail}` : described(error, code, detail);
+  const message = code === "INTERFACE_HELD" ? heldText(String(error.op), detail) : described(error, code, detail);
   return new VxpipeError(isErrorCode(code) ? code : "NATIVE_FAILED", message, { cause: error });
 }

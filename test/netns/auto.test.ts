@@ -112,7 +112,7 @@ describe("auto", ROOT_ONLY, () => {
         const { datapath, choice } = await chosen(daemon);
         assert.deepEqual([datapath.mode, choice.best], ["ringbuf", false]);
         const why =
-          /^workers send, fed by ring buffers, for no AF_XDP socket can be bound \(interface \d+ queue 0\); (.*); the next hop/;
+          /^workers send, fed by ring buffers, for no AF_XDP socket can be bound \(another program's AF_XDP socket is bound to queue 0 of in0\); (.*); the next hop/;
         assert.equal(why.exec(choice.why)?.[1], cannot, choice.why);
         const earlier = await arrived();
         await generate(bed, { ...LOAD, count: 100, rate: 1000 });

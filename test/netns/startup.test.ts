@@ -7,9 +7,10 @@ import { after, before, describe, test } from "node:test";
 
 import { ADDRESS, Bed, type Place } from "../bed/bed.js";
 import { type Background, ROOT } from "../bed/command.js";
-import { bedConfig, type Config, Daemon, writeConfig } from "../bed/daemon.js";
+import { bedConfig, type Config, Daemon, DATAPATHS, writeConfig } from "../bed/daemon.js";
 import { generate, Sink, tool } from "../bed/tools.js";
 import { receivedIs, ROOT_ONLY, settled } from "./ledger.js";
+import { occupyQueue } from "./occupied-queue.js";
 import { attachment, traces } from "./remaining.js";
 
 const COMMAND = join(ROOT, "bin/vxpipe");
@@ -98,6 +99,21 @@ const REFUSALS: Refusal[] = [
     code: 1,
     says: /^vxpipe: attach to the outside interface: program \d+ \(bare_pass\)\n/,
   },
+  ...(
+    [
+      ["inside", "in0", "xdp"],
+      ["inside", "in0", "afxdp"],
+      ["outside", "out0", "xdp"],
+    ] as const
+  ).map(([side, name, datapath]) => ({
+    what: `another program's AF_XDP socket at the ${side} interface, where ${datapath} needs its own`,
+    config: () => ({ datapath }),
+    obstacle: (bed: Bed) => occupyQueue(bed, name),
+    code: 1,
+    says: new RegExp(
+      `^vxpipe: bind\\(AF_XDP\\): another program's AF_XDP socket is bound to queue 0 of ${name}\n {2}End that program, `,
+    ),
+  })),
   {
     what: "a generic XDP program on the inside interface",
     obstacle: async (bed) => {
@@ -214,6 +230,7 @@ describe("a second daemon", ROOT_ONLY, () => {
   let first: Daemon;
   before(async () => {
     bed = await Bed.make({ staticNeighbours: true });
+    await bed.ip("gateway", "link add in1 mtu 3400 type veth peer name far1 mtu 3400", "link set in1 up");
     await Sink.start(bed);
     first = await Daemon.start(bed);
   });
@@ -247,15 +264,39 @@ describe("a second daemon", ROOT_ONLY, () => {
     await stillForwards();
   });
 
+  const apart = (): Config => ({
+    control: { listen: "127.0.0.1:9471", socket: join(bed.directory, "second.sock") },
+    state: { directory: join(bed.directory, "second"), bpffs: join(bed.bpffs, "second") },
+  });
+
   test("on the same interface is told which process holds it", async () => {
-    const said = await refused({
-      control: { listen: "127.0.0.1:9471", socket: join(bed.directory, "second.sock") },
-      state: { directory: join(bed.directory, "second"), bpffs: join(bed.bpffs, "second") },
-    });
+    const said = await refused(apart());
     const holder = `another daemon has the inside interface: process ${first.process.pid} `;
     assert.ok(said.includes(`vxpipe: ${holder}`), said);
     await stillForwards();
   });
+
+  for (const [what, side, config] of [
+    [
+      "whose inside is the first one's outside",
+      "inside",
+      { inside: { interface: "out0", vxlan: {} }, ...outside("in1") },
+    ],
+    [
+      "whose outside is the first one's inside",
+      "outside",
+      { inside: { interface: "in1", vxlan: {} }, ...outside("in0") },
+    ],
+    ["with the first one's outside", "outside", { inside: { interface: "in1", vxlan: {} }, ...outside("out0") }],
+  ] as const)
+    test(`${what} is told which process holds it`, async () => {
+      for (const datapath of DATAPATHS) {
+        const said = await refused({ ...apart(), ...config, datapath });
+        const holder = `another daemon has the ${side} interface: process ${first.process.pid} `;
+        assert.ok(said.includes(`vxpipe: ${holder}`), said);
+      }
+      await stillForwards();
+    });
 
   test("of another socket and the same state directory and pins harms nobody either", async () => {
     await refused({ control: { listen: "127.0.0.1:9471", socket: join(bed.directory, "second.sock") } });

@@ -177,7 +177,7 @@ test("without native XDP inside, generic XDP feeds the worker; xdp itself is ref
 test("a queue that no AF_XDP socket can have is ring buffers' turn, where it is not XDP that sends", async () => {
   const { applier, gateways, wanted } = attempt("auto", (gateway) => {
     gateway.trial.redirect = { able: false, found: "the far end is bare" };
-    if (gateway.plan.datapath === "afxdp") gateway.refusal = refusal("WORKER_FAILED", "bind(AF_XDP)");
+    if (gateway.plan.datapath === "afxdp") gateway.refusal = refusal("QUEUE_BUSY", "bind(AF_XDP)");
   });
   await bringUp(applier, wanted, nothingKnown);
   assert.deepEqual(

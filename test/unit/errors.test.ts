@@ -72,11 +72,11 @@ test("an error of the addon keeps its code and says what was tried", () => {
   const error = fromNative(thrown);
   assert.ok(error instanceof VxpipeError);
   assert.deepEqual([error.code, error.message, error.exitCode], ["XDP_BUSY", "attach in0: program 7 is there", 1]);
-  const bind = Object.assign(new Error("bind(AF_XDP): Device or resource busy (interface 4 queue 0)"), {
+  const bind = Object.assign(new Error("bind(AF_XDP): Network is down (queue 0 of in0)"), {
     code: "WORKER_FAILED",
     op: "bind(AF_XDP)",
-    errno: 16,
-    detail: "interface 4 queue 0",
+    errno: 100,
+    detail: "queue 0 of in0",
   });
   assert.equal((fromNative(bind) as Error).message, bind.message);
   const unknown = fromNative(Object.assign(new Error("x"), { code: "SOMETHING", op: "do", errno: 1, detail: "" }));
