@@ -7,8 +7,9 @@
 // A file tells everything since its first line: what is granted is written as `held` when it is opened (start, logrotate),
 // and what a run that is over left granted is written as released at the start of the next one. Its last moment is not known;
 // the new start is what is certain, and nobody else had the ports before it.
+import { setTimeout } from "node:timers/promises";
 import { systemReason, VxpipeError } from "./errors.js";
-import type { EventLog } from "./events.js";
+import { makeEvent, type EventLog } from "./events.js";
 import type { BlockRecord, NatRecord } from "./nat-names.js";
 import type { Native } from "./native.js";
 import { RecordLines } from "./record-lines.js";
@@ -42,6 +43,9 @@ interface Line {
 /** Released ones that memory keeps, for those who have no file. */
 const historyMax = 50_000;
 const nothing = Buffer.alloc(0);
+/** A journal's line has room for 48 KiB. */
+const recordsALine = 100;
+const lineEveryMs = 1;
 /** Of a block; it starts at a multiple of its size. */
 const [portsMin, portsMax] = [64, 8192];
 const diskTrouble = new Set(["ENOSPC", "EDQUOT", "EROFS", "EIO"]);
@@ -122,14 +126,23 @@ export class BlockLog {
     return this.inTurn(async () => {
       const last = new RecordLines();
       last.add(JSON.stringify({ time: new Date(this.now()).toISOString(), event: "stop" }));
-      // The log is the last place for them.
-      if (!(await this.write(last.all)) && this.owed.length > 0) {
-        const records = this.owed.toString().trimEnd().split("\n");
-        const text = `${records.length} records could not be written before the end; they stand here`;
-        this.events.emit("nat_records_failed", text, { records });
-      }
+      if (!(await this.write(last.all)) && this.owed.length > 0) await this.tellOwed();
       await this.file?.close();
     });
+  }
+
+  /** The log is the last place for them: in lines that a journal takes whole, and no faster than it can. */
+  private async tellOwed(): Promise<void> {
+    const records = this.owed.toString().trimEnd().split("\n");
+    const text = `${records.length} records could not be written before the end; they are in the log`;
+    this.events.emit("nat_records_failed", text, { records: records.length });
+    for (let at = 0; at < records.length; at += recordsALine) {
+      const some = records.slice(at, at + recordsALine);
+      const detail = `records ${at + 1} to ${at + some.length} of ${records.length}`;
+      const time = new Date(this.now()).toISOString();
+      this.events.writeLog(makeEvent("nat_records_unwritten", time, detail, { records: some }));
+      await setTimeout(lineEveryMs);
+    }
   }
 
   /** After the file has been moved away. */

@@ -34,6 +34,10 @@ export const eventKinds = {
     "No port blocks are granted, or sessions created, because earlier records are not on the disk.",
   ],
   nat_records_resumed: ["info", "The records' file is written again; nothing is missing in it."],
+  nat_records_unwritten: [
+    "error",
+    "The daemon ends, and these records are in no file: in the log alone, at most 100 a line, in `records`.",
+  ],
   nat_sessions_full: ["error", "`nat.source.maxSessions` is reached: new sessions are dropped; how many."],
   nat_subscriber_limited: ["warn", "Subscribers are at their limits: what was dropped for which of them."],
   neighbour_failed: ["warn", "A next hop does not answer ARP or neighbour discovery."],

@@ -288,6 +288,30 @@ test("a disk that is full is one event; nothing is told done until it is written
   assert.deepEqual(told(path).slice(1), ["00:01 granted 10.0.0.5 2048"]);
 });
 
+test("what a full disk kept out of the file when the daemon ends is in the log, in lines of bounded length, and nowhere else", async (t) => {
+  const { path } = kept(t);
+  symlinkSync("/dev/full", path);
+  const said: { event: string; records: unknown }[] = [];
+  const events = new EventLog((_, event, __, { records }: { records?: unknown }) => said.push({ event, records }));
+  const log = new BlockLog(path, events, free, () => zero);
+  await log.start();
+  await log.end(Array.from({ length: 2345 }, (_, at) => session(at, true)));
+  await log.stop();
+  const [failed, ended, ...unwritten] = said;
+  assert.deepEqual([failed?.event, ended], ["nat_records_failed", { event: "nat_records_failed", records: 2345 }]);
+  const records = unwritten.map(({ records: some }) => some as string[]);
+  assert.deepEqual(new Set(unwritten.map(({ event }) => event)), new Set(["nat_records_unwritten"]));
+  assert.ok(records.every((some) => some.length <= 100 && Buffer.byteLength(JSON.stringify(some)) < 48 * 1024));
+  assert.deepEqual(
+    records.flat().map((line) => (JSON.parse(line) as { time: string }).time),
+    Array.from({ length: 2345 }, (_, at) => new Date(zero + at * 1000).toISOString()),
+  );
+  assert.deepEqual(
+    events.list().filter(({ event }) => event === "nat_records_unwritten"),
+    [],
+  );
+});
+
 test("a file that another daemon has open refuses the start by name, is left as it is, and is free when that one ends", async (t) => {
   const { path } = kept(t);
   const native = await loadNative();

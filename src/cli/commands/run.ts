@@ -45,9 +45,7 @@ export async function run(file: string, format: Format): Promise<number> {
   while (!(await signals.stopWithin(next - performance.now()))) {
     try {
       const statistics = life.runtime.tick();
-      const missed = line.takeMissed();
-      if (missed > 0)
-        events.emit("lines_missed", `whoever reads this is too slow: ${missed} lines were left out`, { missed });
+      tellMissed(line, events);
       if (!format.json) line.show(liveText(statistics, new Date()));
       supervisor.alive(life.runtime.stalledWorkers().length === 0, statusOf(life.runtime));
     } catch (error) {
@@ -60,10 +58,17 @@ export async function run(file: string, format: Format): Promise<number> {
   supervisor.stopping();
   if (signals.defect !== null) events.emit("internal_error", String(signals.defect));
   const { statistics, faults } = await life.stop();
+  tellMissed(line, events);
   print(format, statistics, () => statisticsText(statistics));
   if (signals.defect !== null) throw signals.defect;
   if (faults.length > 0) throw new VxpipeError("LEDGER_UNBALANCED", faults.join("; "));
   return exit.ok;
+}
+
+function tellMissed(line: LiveLine, events: EventLog): void {
+  const missed = line.takeMissed();
+  if (missed > 0)
+    events.emit("lines_missed", `whoever reads this is too slow: ${missed} lines were left out`, { missed });
 }
 
 async function reload(life: Lifecycle, supervisor: Supervisor): Promise<void> {
