@@ -199,5 +199,20 @@ TEST_F(NeighbourAgeing, FiftySilentHostsShareTheRoomAndLeaveSomeForTheNext)
 	shell("! ip neighbour show dev out0 | grep -q '192.0.2.1[0-4][0-9]'");
 }
 
+TEST_F(NeighbourAgeing, AHostWhosePacketFindsNoRoomIsAskedForAllTheSame)
+{
+	for (int i = 0; i < 11; i++)
+		for (int k = 0; k < 600; k++)
+			forward(("192.0.2.1" + std::to_string(10 + i)).c_str());
+	EXPECT_EQ(neighbours_->waiting(), 1024u);
+	const uint64_t before = dropped(VX_DROP_no_neighbour);
+	forward("192.0.2.2");
+	EXPECT_EQ(dropped(VX_DROP_no_neighbour), before + 1);
+	pass(1);
+	EXPECT_TRUE(neighbour_is("192.0.2.2", VX_NEIGHBOUR_RESOLVING));
+	EXPECT_TRUE(follow_until("192.0.2.2", VX_NEIGHBOUR_VALID));
+	neighbours_->stop();
+}
+
 }  // namespace
 }  // namespace vx::test

@@ -67,10 +67,12 @@ void Neighbours::forward(const vx_addr &address, Frame frame, uint64_t now_ns)
 void Neighbours::hold(const vx_addr &address, Neighbour &neighbour, Frame frame, uint64_t now_ns)
 {
 	// No more than there is room left: half of it all for one, half of the rest for the next, and so on.
-	if (neighbour.waiting.size() >= kWaitingMax - waiting_)
-		return sender_.drop(frame, VX_DROP_no_neighbour);
-	neighbour.waiting.push_back(frame);
-	waiting_++;
+	if (neighbour.waiting.size() < kWaitingMax - waiting_) {
+		neighbour.waiting.push_back(frame);
+		waiting_++;
+	} else {
+		sender_.drop(frame, VX_DROP_no_neighbour);
+	}
 	if (neighbour.deadline_ns)
 		return;
 	neighbour.deadline_ns = now_ns + kResolveNsMax;
