@@ -5,6 +5,7 @@
 
 #include <memory>
 
+#include "../core/address.h"
 #include "../io/interface.h"
 #include "../io/process.h"
 #include "../io/xdp_features.h"
@@ -18,15 +19,12 @@ Napi::Value interface_facts(const Napi::CallbackInfo &info)
 {
 	Napi::Env env = info.Env();
 	auto facts = vx::interface_facts(info[0].ToString().Utf8Value());
-	char mac[18];
 
 	if (!facts)
 		return env.Null();
-	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", facts->mac[0], facts->mac[1], facts->mac[2],
-		 facts->mac[3], facts->mac[4], facts->mac[5]);
 	auto out = Napi::Object::New(env);
 	out["ifindex"] = facts->ifindex;
-	out["mac"] = mac;
+	out["mac"] = vx::mac_text(facts->mac);
 	out["mtu"] = facts->mtu;
 	out["driver"] = facts->driver;
 	out["carrier"] = facts->carrier;

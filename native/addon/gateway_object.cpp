@@ -1,11 +1,11 @@
 // See gateway_object.h.
 #include "gateway_object.h"
 
-#include <arpa/inet.h>
 #include <net/if.h>
 
 #include <optional>
 
+#include "../core/address.h"
 #include "../io/interface.h"
 #include "datapath_plan.h"
 #include "job.h"
@@ -56,24 +56,6 @@ std::optional<InterfaceFacts> facts_of(int ifindex)
 Queues queues_of(const std::optional<InterfaceFacts> &facts)
 {
 	return facts ? Queues{facts->rx_queues, facts->tx_queues} : Queues{};
-}
-
-std::string to_text(const vx_addr &address)
-{
-	static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-	char text[INET6_ADDRSTRLEN];
-	bool is4 = !memcmp(address.bytes, mapped, sizeof(mapped));
-
-	inet_ntop(is4 ? AF_INET : AF_INET6, is4 ? address.bytes + sizeof(mapped) : address.bytes, text, sizeof(text));
-	return text;
-}
-
-std::string to_text(const uint8_t mac[6])
-{
-	char text[18];
-
-	snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
-	return text;
 }
 
 Napi::Object to_js(Napi::Env env, const Way &way)
@@ -286,8 +268,8 @@ Napi::Value GatewayObject::snapshot(const Napi::CallbackInfo &info)
 	for (const NextHopView &hop : snapshot.next_hops) {
 		auto item = Napi::Object::New(env);
 
-		item["address"] = to_text(hop.address);
-		item["mac"] = hop.state == VX_NEIGHBOUR_VALID ? Napi::Value(Napi::String::New(env, to_text(hop.mac)))
+		item["address"] = address_text(hop.address);
+		item["mac"] = hop.state == VX_NEIGHBOUR_VALID ? Napi::Value(Napi::String::New(env, mac_text(hop.mac)))
 							      : env.Null();
 		item["state"] = states[hop.state <= VX_NEIGHBOUR_FAILED ? hop.state : VX_NEIGHBOUR_FAILED];
 		hops[at++] = item;

@@ -1,9 +1,10 @@
-// Addresses as the ABI carries them: IPv6, or IPv4 mapped into ::ffff:0:0/96. Pure; any thread.
+// Addresses as the ABI carries them: IPv6, or IPv4 mapped into ::ffff:0:0/96; and as people read them. Pure; any thread.
 #pragma once
 
 #include <arpa/inet.h>
 
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <string>
 
@@ -49,6 +50,13 @@ inline std::string address_text(const vx_addr &address)
 	char text[INET6_ADDRSTRLEN];
 	const bool ipv4 = is_mapped(address);
 	inet_ntop(ipv4 ? AF_INET : AF_INET6, ipv4 ? address.bytes + 12 : address.bytes, text, sizeof text);
+	return text;
+}
+
+inline std::string mac_text(const uint8_t mac[6])
+{
+	char text[18];
+	snprintf(text, sizeof text, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
 	return text;
 }
 

@@ -5,7 +5,6 @@
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 
-#include <cstdio>
 #include <cstring>
 #include <utility>
 
@@ -21,13 +20,6 @@ constexpr uint64_t kUnusedNsMax = 300000000000;
 constexpr uint64_t kPurgeNs = 1000000000;
 constexpr uint16_t kValidStates = NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE | NUD_PERMANENT | NUD_NOARP;
 constexpr uint16_t kPermanentStates = NUD_PERMANENT | NUD_NOARP;
-
-std::string mac_text(const uint8_t mac[6])
-{
-	char text[18];
-	snprintf(text, sizeof text, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
-	return text;
-}
 
 }  // namespace
 
