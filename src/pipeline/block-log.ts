@@ -7,7 +7,7 @@
 // A file tells everything since its first line: what is granted is written as `held` when it is opened (start, logrotate),
 // and what a run that is over left granted is written as released at the start of the next one. Its last moment is not known;
 // the new start is what is certain, and nobody else had the ports before it.
-import { setTimeout } from "node:timers/promises";
+import { setImmediate, setTimeout } from "node:timers/promises";
 import { systemReason, VxpipeError } from "./errors.js";
 import { makeEvent, type EventLog } from "./events.js";
 import type { BlockRecord, NatRecord } from "./nat-names.js";
@@ -46,6 +46,8 @@ const nothing = Buffer.alloc(0);
 /** A journal's line has room for 48 KiB. */
 const recordsALine = 100;
 const lineEveryMs = 1;
+/** Some milliseconds of this thread. */
+const itemsAPiece = 1000;
 /** Of a block; it starts at a multiple of its size. */
 const [portsMin, portsMax] = [64, 8192];
 const diskTrouble = new Set(["ENOSPC", "EDQUOT", "EROFS", "EIO"]);
@@ -110,10 +112,10 @@ export class BlockLog {
       for (const record of records) this.apply(record);
       const time = this.now();
       const left = [...this.held.values()].flat();
-      for (const one of left) {
+      await inPieces(left, (one) => {
         lines.add(lineText("released", time, one, one.from));
         this.close(one, time);
-      }
+      });
       this.told(records.concat(left.map((one) => ({ ...one, time, granted: false }))));
       if (this.file === null) return;
       this.owed = Buffer.concat([this.owed, lines.all]);
@@ -219,12 +221,17 @@ export class BlockLog {
     // A clock may have been put back since.
     const over = Math.max(time, latest);
     const own = [...this.held.values()].flat();
-    const known = new Set([...own, ...this.ended].map(identity));
-    const left = open.filter((one) => !known.has(identity(one)));
+    const known = new Set<string>();
+    await inPieces([...own, ...this.ended], (one) => known.add(identity(one)));
+    const left: Holding[] = [];
     const lines = new RecordLines();
     lines.add(JSON.stringify({ time: new Date(time).toISOString(), event: "start" }));
-    for (const one of left) lines.add(lineText("released", one.to ?? over, one, one.from));
-    for (const one of own) lines.add(lineText("held", time, one, one.from));
+    await inPieces(open, (one) => {
+      if (known.has(identity(one))) return;
+      left.push(one);
+      lines.add(lineText("released", one.to ?? over, one, one.from));
+    });
+    await inPieces(own, (one) => lines.add(lineText("held", time, one, one.from)));
     await file.append(lines.all);
     this.begun = true;
     for (const one of left) this.remember({ ...one, to: one.to ?? over });
@@ -280,6 +287,14 @@ export class BlockLog {
   private remember(holding: Holding): void {
     this.history.push(holding);
     if (this.history.length > historyMax * 2) this.history = this.history.slice(-historyMax);
+  }
+}
+
+/** Others have their turn between: a large pool has hundreds of thousands of blocks. */
+async function inPieces<Item>(items: readonly Item[], work: (item: Item) => void): Promise<void> {
+  for (let at = 0; at < items.length; at += itemsAPiece) {
+    items.slice(at, at + itemsAPiece).forEach(work);
+    await setImmediate();
   }
 }
 

@@ -14,6 +14,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { monitorEventLoopDelay } from "node:perf_hooks";
 import { test, type TestContext } from "node:test";
 import { BlockLog, searchRecords } from "../../src/pipeline/block-log.js";
 import { EventLog } from "../../src/pipeline/events.js";
@@ -261,6 +262,22 @@ test("a file that was moved away is begun anew with what is held, so that it ans
   now.seconds = 200;
   await make();
   assert.equal(told(path).at(-1), "03:20 released 10.0.0.5 2048");
+});
+
+test("a file that is begun with very many blocks is not written in one go, in which nobody else would be answered", async (t) => {
+  const { path, make } = kept(t);
+  const log = await make();
+  const many = Array.from({ length: 50_000 }, (_, at) => record(1, true, `10.1.${at >> 8}.${at % 256}`, at));
+  await log.add(many);
+  renameSync(path, `${path}.1`);
+  const late = monitorEventLoopDelay({ resolution: 1 });
+  late.enable();
+  const before = performance.now();
+  await log.reopen();
+  const took = performance.now() - before;
+  late.disable();
+  assert.equal(told(path).length, 1 + many.length);
+  assert.ok(late.max / 1e6 < took / 2, `late by ${late.max / 1e6} of ${took} ms`);
 });
 
 test("a file that was removed is made anew by itself", async (t) => {
