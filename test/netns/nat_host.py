@@ -9,6 +9,7 @@
   nat_host.py spoof PREFIX COUNT DESTINATION   SYNs from this host as from random sources within PREFIX (/24)
   nat_host.py tagged ROUTER TAGS HOST         an echo request behind VLAN tags (7,8); whether a reply came
   nat_host.py pieces PORT SERVER BYTES PIECE  a query in fragments, the last one first; whether all of it came back
+  nat_host.py marked SERVER            a DNS query of each ECN; those that were answered
   nat_host.py talk PORT                sockets of one port, by lines: `who SERVER`, `send ADDRESS PORT TEXT`, `take MS`,
                                        `errors MS` (ICMP, since the last time) of UDP;
                                        `connected SERVER`, `meet ADDRESS PORT TEXT` of TCP
@@ -238,6 +239,17 @@ def pieces(port, server, count, piece):
     say({"answered": came and bound.recv(1 << 16)[4:] == query[4:]})
 
 
+def marked(server):
+    bound = udp()
+    for ecn in range(4):
+        bound.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, ecn)
+        bound.sendto(struct.pack("!HHI", ecn, 0x0100, ecn) + bytes(24), (server, 5300))
+    answered = []
+    while select.select([bound], [], [], PATIENCE)[0]:
+        answered.append(struct.unpack("!I", bound.recv(2048)[4:8])[0])
+    say(sorted(answered))
+
+
 def reusing(port):
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
@@ -302,5 +314,5 @@ def talk(port):
             say(meet(int(port), *words))
 
 
-COMMANDS = (stun, dns, ftp, flows, flood, spoof, tagged, pieces, talk)
+COMMANDS = (stun, dns, ftp, flows, flood, spoof, tagged, pieces, marked, talk)
 {command.__name__: command for command in COMMANDS}[sys.argv[1]](*sys.argv[2:])
