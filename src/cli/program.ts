@@ -6,16 +6,27 @@ import { rateDefault } from "../pipeline/wanted.js";
 import type { Statistics } from "../pipeline/statistics.js";
 import { statisticsText } from "../telemetry/report.js";
 import { ask } from "./client.js";
-import * as allowlist from "./commands/allowlist.js";
+import type * as allowlist from "./commands/allowlist.js";
+import type { MonitorOptions } from "./commands/monitor.js";
+import type * as nat from "./commands/nat.js";
 import type { ReplayOptions } from "./commands/replay.js";
-import { doctor } from "./commands/doctor.js";
-import { monitor, type MonitorOptions } from "./commands/monitor.js";
-import { reload } from "./commands/reload.js";
-import * as natCommands from "./commands/nat.js";
-import * as rules from "./commands/rules.js";
-import { iterationsOf, top } from "./commands/top.js";
+import type * as rules from "./commands/rules.js";
 import { fail, print, watchOutput, type Format } from "./output.js";
 import { version } from "./version.js";
+
+/** Loaded when asked for: to load all of them takes longer than most commands do. */
+const commands = {
+  allowlist: () => import("./commands/allowlist.js"),
+  config: () => import("./commands/config.js"),
+  doctor: () => import("./commands/doctor.js"),
+  monitor: () => import("./commands/monitor.js"),
+  nat: () => import("./commands/nat.js"),
+  reload: () => import("./commands/reload.js"),
+  replay: () => import("./commands/replay.js"),
+  rules: () => import("./commands/rules.js"),
+  run: () => import("./commands/run.js"),
+  top: () => import("./commands/top.js"),
+};
 
 interface Globals {
   output?: "json" | "table";
@@ -64,23 +75,19 @@ function makeProgram(format: Format, done: (code: number) => void): Command {
 
   leaf(program, "run", "the daemon, in the foreground until SIGTERM or SIGINT; SIGHUP reloads")
     .requiredOption("--config <file>", "configuration file")
-    .action(async (options: { config: string }) => {
-      const { run } = await import("./commands/run.js");
-      done(await run(options.config, format));
-    });
+    .action(async (options: { config: string }) => done(await (await commands.run()).run(options.config, format)));
 
   const config = program.command("config").description("check a configuration file; print its schema");
-  // Loaded when asked for: the checker takes three times as long to load as everything else here.
   leaf(config, "check <file>", "report every error as FILE:LINE:COL; needs neither root nor a daemon").action(
-    async (file: string) => (await import("./commands/config.js")).checkFile(file, format),
+    async (file: string) => (await commands.config()).checkFile(file, format),
   );
-  leaf(config, "schema", "print the JSON schema").action(async () =>
-    (await import("./commands/config.js")).printSchema(),
-  );
+  leaf(config, "schema", "print the JSON schema").action(async () => (await commands.config()).printSchema());
 
   leaf(program, "reload", "have the daemon read its configuration again, as SIGHUP does")
     .option("--dry-run", "only say what would change, and what only a restart changes", false)
-    .action((options: { dryRun: boolean }, command: Command) => reload(socketOf(command), format, options.dryRun));
+    .action(async (options: { dryRun: boolean }, command: Command) =>
+      (await commands.reload()).reload(socketOf(command), format, options.dryRun),
+    );
   leaf(program, "stats", "the daemon's counters, once").action(async (_options, command: Command) => {
     const stats = await ask<Statistics>(socketOf(command), "/api/v1/stats");
     print(format, stats, () => statisticsText(stats));
@@ -88,13 +95,14 @@ function makeProgram(format: Format, done: (code: number) => void): Command {
   leaf(program, "top", "the daemon's rates, once a second until Ctrl-C")
     .option("-n, --iterations <count>", "stop after so many seconds")
     .action(async (options: { iterations?: string }, command: Command) => {
+      const { iterationsOf, top } = await commands.top();
       const iterations = options.iterations === undefined ? null : iterationsOf(options.iterations);
       done(await top(socketOf(command), format, { iterations }));
     });
   addMonitor(program, leaf, socketOf, format, done);
   addReplay(program, leaf, format);
   leaf(program, "doctor [iface]", "what this host and its interfaces can do, and what to tune; asks no daemon").action(
-    async (iface: string | undefined) => done(await doctor(iface, format)),
+    async (iface: string | undefined) => done(await (await commands.doctor()).doctor(iface, format)),
   );
   addAllowlist(program, leaf, socketOf, format);
   addRules(program, leaf, socketOf, format);
@@ -126,7 +134,7 @@ function addMonitor(
     .option("-n, --count <number>", "end after so many lines")
     .option("--write <file>", "write the packets as pcap-ng as well, their reasons as comments; - is standard output")
     .action(async (options: MonitorOptions, command: Command) =>
-      done(await monitor(socketOf(command), format, options)),
+      done(await (await commands.monitor()).monitor(socketOf(command), format, options)),
     );
 }
 
@@ -138,19 +146,19 @@ function addReplay(program: Command, leaf: Leaf, format: Format): void {
     .option("--return <file>", "with nat.source: capture of what arrives outside, merged with --in by time")
     .option("--return-out <file>", "with nat.source: where to write what leaves inside, as pcap")
     .option("--stats <file>", "where to write the counters, as JSON")
-    .action(async (options: ReplayOptions) => {
-      const { replay } = await import("./commands/replay.js");
-      await replay(options, format);
-    });
+    .action(async (options: ReplayOptions) => (await commands.replay()).replay(options, format));
 }
 
 function addAllowlist(program: Command, leaf: Leaf, socketOf: (command: Command) => string, format: Format): void {
   const parent = program.command("allowlist").description("edit the running gateway's list, effective at once");
   const saving = "write it to allowlist.file too, so that a reload or restart keeps it";
   const enforce = "allow only what is listed from now on, where the configuration has no allowlist";
-  leaf(parent, "list", "print it").action((_options, command: Command) => allowlist.list(socketOf(command), format));
+  leaf(parent, "list", "print it").action(async (_options, command: Command) =>
+    (await commands.allowlist()).list(socketOf(command), format),
+  );
   leaf(parent, "test <ip>", "whether an address is allowed, and by which entry").action(
-    (address: string, _options, command: Command) => allowlist.test(socketOf(command), format, address),
+    async (address: string, _options, command: Command) =>
+      (await commands.allowlist()).test(socketOf(command), format, address),
   );
   leaf(parent, "import <file>", "replace the whole list")
     .option("--dry-run", "only say what would change", false)
@@ -158,51 +166,60 @@ function addAllowlist(program: Command, leaf: Leaf, socketOf: (command: Command)
     .option("--skip-invalid", "leave out entries that are wrong, instead of refusing the file", false)
     .option("--save", saving, false)
     .option("--progress", "show how far it is, also where standard error is no terminal", false)
-    .action((file: string, options: allowlist.LoadOptions, command: Command) => {
+    .action(async (file: string, options: allowlist.LoadOptions, command: Command) => {
       const { dryRun, skipInvalid, progress, save } = options;
       const chosen = { dryRun, enforce: options.enforce, skipInvalid, progress, save };
-      return allowlist.load(socketOf(command), format, file, chosen);
+      return (await commands.allowlist()).load(socketOf(command), format, file, chosen);
     });
   leaf(parent, "add <ip...>", "add addresses or prefixes")
     .option("--enforce", enforce, false)
     .option("--save", saving, false)
-    .action((entries: string[], options: allowlist.EditOptions, command: Command) =>
-      allowlist.add(socketOf(command), format, entries, { enforce: options.enforce, save: options.save }),
+    .action(async (entries: string[], options: allowlist.EditOptions, command: Command) =>
+      (await commands.allowlist()).add(socketOf(command), format, entries, {
+        enforce: options.enforce,
+        save: options.save,
+      }),
     );
   leaf(parent, "remove <ip...>", "remove entries")
     .option("--save", saving, false)
-    .action((entries: string[], options: { save: boolean }, command: Command) =>
-      allowlist.remove(socketOf(command), format, entries, options.save),
+    .action(async (entries: string[], options: { save: boolean }, command: Command) =>
+      (await commands.allowlist()).remove(socketOf(command), format, entries, options.save),
     );
   leaf(parent, "clear", "leave an empty list: nothing is allowed")
     .option("--enforce", enforce, false)
     .option("--save", saving, false)
-    .action((options: allowlist.EditOptions, command: Command) =>
-      allowlist.clear(socketOf(command), format, { enforce: options.enforce, save: options.save }),
+    .action(async (options: allowlist.EditOptions, command: Command) =>
+      (await commands.allowlist()).clear(socketOf(command), format, { enforce: options.enforce, save: options.save }),
     );
 }
 
 function addRules(program: Command, leaf: Leaf, socketOf: (command: Command) => string, format: Format): void {
   const saving = "write it to the configuration too, so that a reload or restart keeps it";
-  const nat = program.command("nat").description("address translation");
-  addNat(nat, leaf, socketOf, format);
-  const rule = nat.command("rule").description("static rules");
-  leaf(rule, "list", "print them").action((_options, command: Command) => rules.listRules(socketOf(command), format));
+  const parent = program.command("nat").description("address translation");
+  addNat(parent, leaf, socketOf, format);
+  const rule = parent.command("rule").description("static rules");
+  leaf(rule, "list", "print them").action(async (_options, command: Command) =>
+    (await commands.rules()).listRules(socketOf(command), format),
+  );
   leaf(rule, "add", "translate the destination of packets to a port")
     .requiredOption("--protocol <protocol>", "udp, tcp or any")
     .requiredOption("--port <port>", "inner destination port")
     .requiredOption("--to <ip:port>", "new destination")
     .option("--save", saving, false)
-    .action((options: rules.RuleOptions, command: Command) => rules.addOne(socketOf(command), format, options));
+    .action(async (options: rules.RuleOptions, command: Command) =>
+      (await commands.rules()).addOne(socketOf(command), format, options),
+    );
   leaf(rule, "remove", "remove a rule")
     .requiredOption("--protocol <protocol>", "udp, tcp or any")
     .requiredOption("--port <port>", "inner destination port")
     .option("--save", saving, false)
-    .action((options: rules.RuleOptions, command: Command) => rules.removeOne(socketOf(command), format, options));
+    .action(async (options: rules.RuleOptions, command: Command) =>
+      (await commands.rules()).removeOne(socketOf(command), format, options),
+    );
 }
 
-function addNat(nat: Command, leaf: Leaf, socketOf: (command: Command) => string, format: Format): void {
-  const session = nat.command("session").description("sessions of source NAT");
+function addNat(parent: Command, leaf: Leaf, socketOf: (command: Command) => string, format: Format): void {
+  const session = parent.command("session").description("sessions of source NAT");
   leaf(session, "list", "print them, a page at a time; filters may be combined")
     .option("--inside <ip[:port]>", "of this inside host")
     .option("--outside <ip[:port]>", "with this public address")
@@ -211,22 +228,22 @@ function addNat(nat: Command, leaf: Leaf, socketOf: (command: Command) => string
     .option("--vni <vni>", "of this VNI")
     .option("--limit <count>", "most of them (default: 1000)")
     .option("--cursor <cursor>", "go on where the page that ended with it did")
-    .action((options: natCommands.SessionOptions, command: Command) =>
-      natCommands.listSessions(socketOf(command), format, options),
+    .action(async (options: nat.SessionOptions, command: Command) =>
+      (await commands.nat()).listSessions(socketOf(command), format, options),
     );
-  leaf(nat, "who <ip:port>", "which subscriber has, or had, a public endpoint")
+  leaf(parent, "who <ip:port>", "which subscriber has, or had, a public endpoint")
     .option("--protocol <protocol>", "udp, tcp, icmp or a number: a static forward may be for one of them only")
     .option("--at <time>", "at that time (RFC 3339) instead of now")
-    .action((outside: string, options: { protocol?: string; at?: string }, command: Command) =>
-      natCommands.who(socketOf(command), format, outside, options),
+    .action(async (outside: string, options: { protocol?: string; at?: string }, command: Command) =>
+      (await commands.nat()).who(socketOf(command), format, outside, options),
     );
-  leaf(nat, "pool", "public addresses and how much of them is in use").action((_options, command: Command) =>
-    natCommands.pool(socketOf(command), format),
+  leaf(parent, "pool", "public addresses and how much of them is in use").action(async (_options, command: Command) =>
+    (await commands.nat()).pool(socketOf(command), format),
   );
-  const subscriber = nat.command("subscriber").description("inside hosts that have ports");
+  const subscriber = parent.command("subscriber").description("inside hosts that have ports");
   leaf(subscriber, "list", "those with the most sessions")
     .option("--limit <count>", "so many of them (default: 20)")
-    .action((options: { limit?: string }, command: Command) =>
-      natCommands.subscribers(socketOf(command), format, options),
+    .action(async (options: { limit?: string }, command: Command) =>
+      (await commands.nat()).subscribers(socketOf(command), format, options),
     );
 }
