@@ -142,6 +142,15 @@ Outcome XdpNat::outside(const Bytes &frame, uint32_t queue)
 	return bed_.run(frame, XdpBed::Rings::read, VX_OUTSIDE, queue);
 }
 
+void XdpNat::expect_the_kernels(const Bytes &frame)
+{
+	const Outcome outcome = outside(frame);
+	EXPECT_EQ(outcome.action, XDP_PASS) << to_hex(frame);
+	EXPECT_EQ(to_hex(outcome.out), to_hex(frame));
+	EXPECT_TRUE(outcome.records.empty());
+	expect_counts(outcome, "outside.", "passed");
+}
+
 Handed XdpNat::handed(const Outcome &outcome, const std::string &direction, uint8_t reason)
 {
 	Handed handed{UINT32_MAX, {}, {}};

@@ -61,6 +61,8 @@ protected:
 	void own(uint32_t number, uint16_t port, uint32_t worker);
 
 	Outcome outside(const Bytes &frame, uint32_t queue = 0);
+	// That a frame from outside is left to the kernel as it came.
+	void expect_the_kernels(const Bytes &frame);
 	// What went to a worker by ring. `direction`: in front of the counters' names.
 	Handed handed(const Outcome &outcome, const std::string &direction, uint8_t reason = VX_EXCEPTION_TRANSLATE);
 	Handed from_inside(const Bytes &frame) { return handed(bed_.run(frame), ""); }
