@@ -152,6 +152,25 @@ test("a key beyond all known ones is answered with the known ones", () => {
   ]);
 });
 
+test("CPUs beyond the workers are legal, and that they are left unused is a warning with a place", () => {
+  const warned = (workers: string): string[] =>
+    checkConfig(Buffer.from(`${valid}workers: { ${workers} }\n`), "x.yaml").warnings.map(
+      ({ line, column, message }) => `${line}:${column}: ${message}`,
+    );
+  assert.deepEqual(warned("count: 1, cpus: [0, 1]"), ["3:32: workers.cpus: workers.count is 1: CPU 1 is left unused"]);
+  assert.deepEqual(warned("count: 2, cpus: [4, 5, 4, 6, 7, 6]"), [
+    "3:38: workers.cpus: workers.count is 2: CPU 6, 7 are left unused",
+  ]);
+  for (const fit of [
+    "count: 2, cpus: [0, 1]",
+    "count: 3, cpus: [0, 1]",
+    "count: 1, cpus: [1, 1]",
+    "count: 1",
+    "cpus: [0, 1]",
+  ])
+    assert.deepEqual(warned(fit), [], fit);
+});
+
 test("an alias bomb is refused quickly", () => {
   const lines = Array.from({ length: 30 }, (_, i) => `b${i + 1}: &b${i + 1} [${Array(10).fill(`*b${i}`).join(", ")}]`);
   const found = check(`b0: &b0 [x]\n${lines.join("\n")}\n`);

@@ -97,6 +97,8 @@ function semanticProblems(value: Json, document: ConfigDocument, bad: Set<string
     if (wrong !== null)
       problems.push(document.problem("/allowlist/file", "value", `allowlist.file: ${path}: ${wrong}`));
   }
+  const [count, cpus] = [get("/workers/count"), get("/workers/cpus")];
+  const unused = typeof count === "number" && Array.isArray(cpus) ? unusedCpus(count, cpus, document) : [];
   const rules = get("/nat/destination");
   if (Array.isArray(rules)) problems.push(...ruleProblems(rules, document, bad));
   const found = checkSourceNat({
@@ -104,7 +106,18 @@ function semanticProblems(value: Json, document: ConfigDocument, bad: Set<string
     problem: (pointer, message) => document.problem(pointer, "value", message),
     line: (pointer) => document.line(pointer),
   });
-  return { problems: [...problems, ...found.problems], warnings: found.warnings };
+  return { problems: [...problems, ...found.problems], warnings: [...unused, ...found.warnings] };
+}
+
+/** They are taken in turn. That workers share one is said where they are placed. */
+function unusedCpus(count: number, cpus: Json[], document: ConfigDocument): Problem[] {
+  const used = new Set(cpus.slice(0, count));
+  const unused = [...new Set(cpus)].filter((cpu) => !used.has(cpu));
+  const [first] = unused;
+  if (first === undefined) return [];
+  const left = `CPU ${unused.join(", ")} ${unused.length === 1 ? "is" : "are"} left unused`;
+  const message = `workers.cpus: workers.count is ${count}: ${left}`;
+  return [document.problem(`/workers/cpus/${cpus.indexOf(first)}`, "value", message)];
 }
 
 function unreadable(path: string): string | null {
