@@ -3,10 +3,20 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { open } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { after, test } from "node:test";
 import { until } from "../bed/command.js";
 import * as captures from "./captures.js";
@@ -230,12 +240,26 @@ for (const [what, bytes, message] of damaged) {
   });
 }
 
-test("input and output may be one file", () => {
-  const file = join(directory, "both.pcap");
+test("an output that is the capture itself is refused, under whatever name, and the capture stays as it was", () => {
+  const [file, symbolic, hard] = ["both.pcap", "symbolic.pcap", "hard.pcap"].map((name) => join(directory, name)) as [
+    string,
+    string,
+    string,
+  ];
   writeFileSync(file, good);
-  const { status } = spawnSync(join(root, "bin/vxpipe"), ["replay", "--config", config, "--in", file, "--out", file]);
-  assert.equal(status, 0);
-  assert.deepEqual(readPackets(readFileSync(file)), kept(1000n));
+  symlinkSync(file, symbolic);
+  linkSync(file, hard);
+  for (const name of [file, `${directory}/./both.pcap`, symbolic, hard]) {
+    for (const option of ["--out", "--stats"]) {
+      const { code, err } = replay(file, option, name);
+      assert.deepEqual([code, err.split("\n")[0]], [2, `vxpipe: --in and ${option} name the same file`], name);
+    }
+  }
+  assert.match(
+    replayNat("flows", good, "--return", symbolic, "--return-out", hard).err,
+    /--return and --return-out name/,
+  );
+  assert.deepEqual(readFileSync(file), good);
 });
 
 test("files that cannot be read or written are one sentence", () => {
@@ -325,4 +349,18 @@ test("a damaged --return is refused by its name, and nothing is written", () => 
 test("two outputs to one file are refused", () => {
   const file = join(directory, "once.pcap");
   assert.match(replay(good, "--stats", file, "--return-out", file).err, /--return-out and --stats name the same file/);
+  const [again, other] = [join(directory, "again.pcap"), `${directory}/../${basename(directory)}/again.pcap`]; // not there yet
+  assert.match(replay(good, "--out", again, "--stats", other).err, /--out and --stats name the same file/);
+});
+
+test("a device holds nothing that could be lost: outputs may both be /dev/null", () => {
+  const { code, err } = replayNat(
+    "flows",
+    natFile("flows", "in.pcap"),
+    "--out",
+    "/dev/null",
+    "--return-out",
+    "/dev/null",
+  );
+  assert.deepEqual([code, err], [0, ""]);
 });

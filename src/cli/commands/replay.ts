@@ -1,7 +1,8 @@
 // `vxpipe replay`: captures through the packet path, without root, daemon or interfaces. What is deterministic stays so:
 // the packets' times are the only clock. Main thread; packets stay in the addon, on a thread of libuv's pool.
 import { chooseDatapath, nothingKnown } from "../../injector/datapath.js";
-import { existsSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, realpathSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { basename, dirname, resolve } from "node:path";
 import type { Replayed, ReplayFiles, ReplayPlan } from "xdp-socket";
 import type { DropReason } from "../../pipeline/abi.gen.js";
 import { AllowlistLoader } from "../../pipeline/allowlist/load.js";
@@ -51,11 +52,30 @@ export async function replay(options: ReplayOptions, format: Format): Promise<vo
   if (faults.length > 0) throw new VxpipeError("LEDGER_UNBALANCED", faults.join("; "));
 }
 
-function refuseOneFileTwice({ out, returnOut, stats }: ReplayOptions): void {
-  const written = Object.entries({ "--out": out, "--return-out": returnOut, "--stats": stats });
-  for (const [at, [name, file]] of written.entries()) {
-    const other = file === undefined ? undefined : written.slice(0, at).find(([, earlier]) => earlier === file);
-    if (other !== undefined) throw new VxpipeError("USAGE", `${other[0]} and ${name} name the same file`);
+/** Before anything is written: what is read would be gone, and of two outputs one. */
+function refuseOneFileTwice(options: ReplayOptions): void {
+  const read = { "--config": options.config, "--in": options.in, "--return": options.return };
+  const written = { "--out": options.out, "--return-out": options.returnOut, "--stats": options.stats };
+  const taken = new Map<string, string>();
+  for (const [name, file] of Object.entries({ ...read, ...written })) {
+    const same = file === undefined ? null : identityOf(file);
+    if (same === null) continue;
+    const other = taken.get(same);
+    if (other !== undefined && name in written)
+      throw new VxpipeError("USAGE", `${other} and ${name} name the same file`);
+    taken.set(same, name);
+  }
+}
+
+/** The same for every name of a file, one that is not there yet too; null: a device, where nothing is kept. */
+function identityOf(file: string): string | null {
+  try {
+    const found = statSync(file, { bigint: true });
+    return found.isCharacterDevice() ? null : `${found.dev}:${found.ino}`;
+  } catch {
+    // Or one that cannot be had, as who reads or writes it will say.
+    const folder = dirname(file);
+    return resolve(existsSync(folder) ? realpathSync(folder) : folder, basename(file));
   }
 }
 
