@@ -205,6 +205,10 @@ void Sender::judge_injection(uint32_t gone, const vx_counters &before, const vx_
 	const bool lasting = !gone && error != EINTR && error != EAGAIN && error != ENOMEM;
 	if (injector_.takes_all() && !lasting)
 		return;  // there is no better way to change to
+	if (gone && refusal() == VX_DROP_carrier_down) {  // it is leaving, which its own event says
+		inject_after_ns_ = now_ns + kInjectPauseNsMin;
+		return;
+	}
 	if (!inject_pause_ns_)
 		events_.push("injection_unavailable", now_ns,
 			     std::string("frames leave one by one: ") +
