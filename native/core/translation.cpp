@@ -48,7 +48,7 @@ void Translation::set_faces(const Face &inside, const Face &outside)
 {
 	memcpy(host_.mac, inside.mac, sizeof host_.mac);
 	memcpy(outside_mac_, outside.mac, sizeof outside_mac_);
-	engine_.set_mtu(nat::Side::inside, inside.mtu - encapsulation_mtu_bytes(host_));
+	engine_.set_mtu(nat::Side::inside, inner_mtu(inside.mtu, host_));
 	engine_.set_mtu(nat::Side::outside, outside.mtu);
 }
 

@@ -26,6 +26,15 @@ bool is_ipv4(const TunnelHost &host)
 	return is_mapped(host.local);
 }
 
+// Of all headers in front of the inner packet, what counts against the interface's MTU: all but the outer Ethernet header
+// and its tags.
+uint32_t encapsulation_mtu_bytes(const TunnelHost &host)
+{
+	if (!host.vxlan)
+		return 0;
+	return (is_ipv4(host) ? kIpv4HeaderBytes : kIpv6HeaderBytes) + kUdpBytes + kVxlanBytes + kEthernetBytes;
+}
+
 uint32_t tag_bytes(const Tunnel &tunnel)
 {
 	return !tunnel.tags[0].protocol_be ? 0 : tunnel.tags[1].protocol_be ? 2 * kTagBytes : kTagBytes;
@@ -112,11 +121,10 @@ void Tunnel::learn(const vx_translate &received)
 	memcpy(tags, received.tags, sizeof tags);
 }
 
-uint32_t encapsulation_mtu_bytes(const TunnelHost &host)
+uint32_t inner_mtu(uint32_t mtu, const TunnelHost &host)
 {
-	if (!host.vxlan)
-		return 0;
-	return (is_ipv4(host) ? kIpv4HeaderBytes : kIpv6HeaderBytes) + kUdpBytes + kVxlanBytes + kEthernetBytes;
+	const uint32_t headers = encapsulation_mtu_bytes(host);
+	return std::max(mtu, headers) - headers;
 }
 
 bool reachable(const Tunnel &tunnel, const TunnelHost &host)

@@ -46,8 +46,8 @@ inline constexpr uint16_t kEtherTypeIpv4 = 0x0800, kEtherTypeArp = 0x0806;
 
 // Of all headers in front of the inner packet: the room it needs, and what the frame is longer by.
 uint32_t encapsulation_bytes(const Tunnel &tunnel, const TunnelHost &host);
-// Of those, what counts against the interface's MTU: all but the outer Ethernet header and its tags.
-uint32_t encapsulation_mtu_bytes(const TunnelHost &host);
+// What an interface of that MTU leaves the inner packet, for its Ethernet header and tags do not count against it; 0: nothing.
+uint32_t inner_mtu(uint32_t mtu, const TunnelHost &host);
 
 // False: nothing was learned yet, or it came by another address family than our end has.
 bool reachable(const Tunnel &tunnel, const TunnelHost &host);

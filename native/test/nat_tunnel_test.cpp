@@ -89,14 +89,22 @@ TEST(Tunnel, FramesAreThoseOfAnotherImplementation)
 	}
 }
 
-TEST(Tunnel, WhatCountsAgainstTheInterfacesMtuIsAllButItsEthernetHeader)
+TEST(Tunnel, TheInnerMtuIsTheInterfacesLessAllHeadersButItsEthernetHeader)
 {
 	TunnelHost host{.vxlan = true, .local = address_from("192.0.2.1"), .mac = {}, .port = 4789};
-	EXPECT_EQ(encapsulation_mtu_bytes(host), 50u);
+	EXPECT_EQ(inner_mtu(1500, host), 1450u);
 	host.local = address_from("2001:db8::1");
-	EXPECT_EQ(encapsulation_mtu_bytes(host), 70u);
+	EXPECT_EQ(inner_mtu(1500, host), 1430u);
 	host.vxlan = false;
-	EXPECT_EQ(encapsulation_mtu_bytes(host), 0u);
+	EXPECT_EQ(inner_mtu(1500, host), 1500u);
+}
+
+TEST(Tunnel, AnInterfaceWhoseMtuIsLessThanTheHeadersLeavesTheInnerPacketNothing)
+{
+	const TunnelHost host{.vxlan = true, .local = address_from("2001:db8::1"), .mac = {}, .port = 4789};
+	EXPECT_EQ(inner_mtu(71, host), 1u);
+	for (const uint32_t mtu : {70u, 69u, 68u, 0u})
+		EXPECT_EQ(inner_mtu(mtu, host), 0u) << mtu;
 }
 
 TEST(Tunnel, APeerOfTheOtherAddressFamilyCannotBeAnswered)
