@@ -64,6 +64,16 @@ export class ServiceManager {
     return readFileSync(file, "utf8").trim().split("\n").filter(Boolean).map(Number);
   }
 
+  /** What happens while the service manager stands still, so that it can neither see it nor do anything about it. */
+  async asleep(work: () => Promise<unknown>): Promise<void> {
+    process.kill(Number(this.pid), "SIGSTOP");
+    try {
+      await work();
+    } finally {
+      process.kill(Number(this.pid), "SIGCONT");
+    }
+  }
+
   /** A command among systemd's own processes. */
   exec(command: string, ...args: string[]): Promise<string> {
     return run("nsenter", enter(this.pid, command, ...args));

@@ -10,7 +10,7 @@ import { ADDRESS } from "../bed/bed.js";
 import { sleep } from "../bed/command.js";
 import { DATAPATHS } from "../bed/daemon.js";
 import { generate, type Load, type PerClass, startLoad } from "../bed/tools.js";
-import { agreed, assertNothingWrong, dropsOf, type Drops, OVERLOAD, receivedIs, ROOT_ONLY, sum } from "./ledger.js";
+import { agreed, assertNothingWrong, dropsOf, type Drops, parted, receivedIs, ROOT_ONLY, sum } from "./ledger.js";
 import { makeScene } from "./scene.js";
 
 const VNI = 100;
@@ -38,14 +38,6 @@ function refusalsOf(classes: PerClass): Drops {
     truncated: classes.truncated,
     not_allowed: classes.denied,
   };
-}
-
-/** Drops by the names of queues that are full, and the others. */
-function parted(drops: Drops, queues: readonly string[]): { tooMuch: Drops; refusals: Drops } {
-  const [tooMuch = {}, refusals = {}] = [true, false].map((full) =>
-    Object.fromEntries(Object.entries(drops).filter(([name]) => queues.includes(name) === full)),
-  );
-  return { tooMuch, refusals };
 }
 
 for (const datapath of DATAPATHS)
@@ -87,7 +79,7 @@ for (const datapath of DATAPATHS)
       const { stats, arrived } = await agreed(scene.daemon, scene.sink);
       assert.equal(stats.inside.received, sent);
       assert.equal(stats.inside.passed, classes.other_vni);
-      const { refusals, tooMuch } = parted(dropsOf(stats), OVERLOAD[datapath]);
+      const { refusals, tooMuch } = parted(dropsOf(stats), datapath);
       assert.deepEqual(refusals, refusalsOf(classes));
       assert.equal(stats.inside.forwarded + sum(tooMuch), classes.rule + classes.no_rule);
       assert.ok(arrived.classes.rule <= classes.rule && arrived.classes.no_rule <= classes.no_rule);

@@ -9,6 +9,7 @@ import { generate } from "../bed/tools.js";
 import { agreed, assertNothingWrong, dropsOf, receivedIs, ROOT_ONLY, settled } from "./ledger.js";
 import { LOAD, makeScene } from "./scene.js";
 import { Tap } from "./full-tap.js";
+import { stopProcess } from "./thread-stop.js";
 
 /** Nobody has that address: its packets are the worker's in all datapaths. */
 const SILENT = "172.30.82.66";
@@ -22,7 +23,7 @@ for (const datapath of DATAPATHS)
 
     /** Sends to a worker that stands still; it goes on when all are sent. */
     async function toNobody(destination: string, count: number): Promise<void> {
-      process.kill(scene.daemon.process.pid, "SIGSTOP");
+      await stopProcess(scene.daemon.process.pid);
       try {
         await generate(scene.bed, { ...LOAD, destination, count, rate: 500_000 });
       } finally {

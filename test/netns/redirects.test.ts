@@ -10,6 +10,7 @@ import { Sink, startLoad } from "../bed/tools.js";
 import { vxDirection, vxInterface } from "../../src/pipeline/abi.gen.js";
 import { agreed, dropsOf, ROOT_ONLY, settled } from "./ledger.js";
 import { LOAD, makeScene } from "./scene.js";
+import { stopProcess } from "./thread-stop.js";
 
 const CONFIG = { nat: { destination: [{ protocol: "udp", port: 31765, to: `${ADDRESS.target}:8081` }] } };
 
@@ -80,7 +81,7 @@ describe("a redirected packet that is lost", ROOT_ONLY, () => {
     const lost: (number | undefined)[] = [];
     for (let takeover = 0; takeover < 5; takeover++) {
       const { overlook, see } = await reportsOf(scene.daemon);
-      process.kill(scene.daemon.process.pid, "SIGSTOP");
+      await stopProcess(scene.daemon.process.pid);
       const { packets } = await scene.sink.report();
       await overlook();
       await until("packets to arrive", async () =>

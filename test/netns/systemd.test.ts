@@ -12,7 +12,7 @@ import { ServiceManager } from "../bed/service-manager.js";
 import { generate, Sink } from "../bed/tools.js";
 import { ROOT_ONLY } from "./ledger.js";
 import { attachment } from "./remaining.js";
-import { holdWorker } from "./thread-stop.js";
+import { holdWorker, stopProcess } from "./thread-stop.js";
 
 const CONFIG = "inside: { interface: in0, vxlan: {} }\noutside: { interface: out0 }\n";
 
@@ -120,15 +120,17 @@ describe("vxpipe.service", ROOT_ONLY, () => {
     return (await manager.exec("find", "/sys/fs/bpf/vxpipe", "-mindepth", "1")).trim().split("\n").sort();
   }
 
-  /** What `hang` does to the running daemon ends with its restart by the service manager; `count` packets meanwhile were lost
-   * with it. */
-  async function restartsAfter(hang: () => Promise<unknown>, count: number): Promise<void> {
+  /** What `hang` does to the running daemon ends with its restart by the service manager, which sees nothing of it until
+   * `count` packets have come: they were lost with the daemon. */
+  async function restartsAfter(hang: (pid: number) => Promise<unknown>, count: number): Promise<void> {
     await manager.systemctl("restart", "vxpipe");
     await forwards(100);
     const [pinned, { MainPID: first }] = [await pins(), await manager.show("MainPID")];
     const logged = (await manager.log()).length;
-    await hang();
-    await generate(bed, { destination: ADDRESS.beyond, count });
+    await manager.asleep(async () => {
+      await hang(manager.processes()[0] ?? assert.fail("no process"));
+      await generate(bed, { destination: ADDRESS.beyond, count });
+    });
     const again = async (): Promise<true | null> => {
       const { ActiveState, MainPID, NRestarts } = await manager.show("ActiveState", "MainPID", "NRestarts");
       return ActiveState === "active" && MainPID !== first && NRestarts === "1" ? true : null;
@@ -145,14 +147,13 @@ describe("vxpipe.service", ROOT_ONLY, () => {
   test("is started again when the daemon hangs, and what it had not sent is told", async () => {
     await manager.exec("sh", "-c", "echo 'datapath: afxdp' >> /etc/vxpipe/vxpipe.yaml");
     await manager.override("watchdog", "WatchdogSec=6");
-    await restartsAfter(() => manager.systemctl("kill", "--signal=SIGSTOP", "vxpipe"), 50);
+    await restartsAfter(stopProcess, 50);
   });
 
   test("is started again when a worker stands still for good, while the daemon itself goes on", async () => {
     let holder: Background | undefined;
     const [logged, stands] = [(await manager.log()).length, /"event":"worker_stalled"/];
-    const hang = async (): Promise<void> => {
-      const pid = manager.processes()[0] ?? assert.fail("no process");
+    const hang = async (pid: number): Promise<void> => {
       holder = await holdWorker({ process: { pid } });
       // A process has ended when its last thread has, and this one waits for who holds it.
       const ended = async (): Promise<true | null> =>
