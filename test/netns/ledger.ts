@@ -68,7 +68,7 @@ export async function agreed(daemon: Daemon, sink: Sink, asked = 0): Promise<{ s
     const arrived = await sink.report();
     return deliveredOf(arrived) + asked >= sentOf(stats) ? arrived : null;
   };
-  const arrived = await until("the far end to see what left", report, 3000).catch(() => sink.report());
+  const arrived = await until("the far end to see what left", report).catch(() => sink.report());
   assert.equal(deliveredOf(arrived) + asked, sentOf(stats), "the far end counted something else than what left");
   return { stats, arrived };
 }

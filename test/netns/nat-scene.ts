@@ -72,7 +72,7 @@ export class NatScene {
       arrived = (await this.bed.arrived()) - this.#before;
       return arrived === leftBy(stats) ? true : null;
     };
-    await until("the far ends to agree", same, 3000).catch(() => undefined);
+    await until("the far ends to agree", same).catch(() => undefined);
     assert.equal(arrived, leftBy(stats), "the far ends counted something else than what left");
     return stats;
   }

@@ -134,7 +134,7 @@ describe("a packet case", ROOT_ONLY, () => {
             const { inside } = await daemon.peek();
             return inside.received - earlier.received === sent && inside.pending === 0 ? true : null;
           };
-          await until("every packet to have a fate", settled, 5000).catch(() => undefined);
+          await until("every packet to have a fate", settled).catch(() => undefined);
           const frames = await collector.collect(expected.length);
           assert.deepEqual(difference(await countersOf(daemon), earlier), wanted);
           assert.deepEqual(byFlow(frames), byFlow(expected));

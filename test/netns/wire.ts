@@ -69,17 +69,14 @@ export class Collector {
     return frames.map((hex) => Buffer.from(hex, "hex")).filter((frame) => !isNeighbourTalk(frame));
   }
 
-  /** Collects until so many frames are there, or no longer than the deadline: the caller compares. */
-  async collect(count: number, timeoutMs = 2000): Promise<Buffer[]> {
+  /** Collects until so many frames are there, or long enough: the caller compares. */
+  async collect(count: number): Promise<Buffer[]> {
     const frames: Buffer[] = [];
-    await until(
-      `${count} frames`,
-      async () => {
-        frames.push(...(await this.take()));
-        return frames.length >= count ? true : null;
-      },
-      timeoutMs,
-    ).catch(() => undefined);
+    const all = async (): Promise<true | null> => {
+      frames.push(...(await this.take()));
+      return frames.length >= count ? true : null;
+    };
+    await until(`${count} frames`, all).catch(() => undefined);
     return frames;
   }
 }
