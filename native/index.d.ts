@@ -120,8 +120,9 @@ export interface TriedWay {
 export interface Attached {
   /** The inside program replaced the one a killed daemon left running. */
   tookOver: boolean;
-  /** Packets that were in flight in that daemon, by direction; they open this run's ledger. */
-  crashLost: [inside: number, outside: number];
+  /** Packets that were in flight in that daemon, by direction; they open this run's ledger. Null: it left no counters
+   * that this build can read. */
+  crashLost: [inside: number, outside: number] | null;
 }
 
 export interface NativeEvent {

@@ -99,6 +99,7 @@ struct vx_slot {
 	struct vx_work work;
 	struct vx_nat_counters nat; /* its worker's engine */
 	struct vx_sampled sampled[VX_DROP_COUNT];
+	__u64 layout; /* VX_CONTROL_SLOT's: kLedgerLayout of the build that counts, for the daemon that finds it dead */
 } __attribute__((aligned(64))); /* no two writers in one cache line */
 
 /* An IPv6 address, or an IPv4 one mapped into ::ffff:0:0/96. */

@@ -211,12 +211,15 @@ Napi::Value GatewayObject::attach(const Napi::CallbackInfo &info)
 		to_js_error(env, attached.error()).ThrowAsJavaScriptException();
 		return env.Undefined();
 	}
-	auto lost = Napi::Array::New(env, VX_DIRECTIONS);
-	for (uint32_t i = 0; i < VX_DIRECTIONS; i++)
-		lost[i] = Napi::Number::New(env, static_cast<double>(attached->crash_lost[i]));
 	auto out = Napi::Object::New(env);
 	out["tookOver"] = attached->took_over;
-	out["crashLost"] = lost;
+	out["crashLost"] = env.Null();
+	if (attached->crash_lost) {
+		auto lost = Napi::Array::New(env, VX_DIRECTIONS);
+		for (uint32_t i = 0; i < VX_DIRECTIONS; i++)
+			lost[i] = Napi::Number::New(env, static_cast<double>((*attached->crash_lost)[i]));
+		out["crashLost"] = lost;
+	}
 	return out;
 }
 

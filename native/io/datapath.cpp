@@ -23,6 +23,7 @@
 #include <csignal>
 #include <cstring>
 
+#include "abi_layout.gen.h"
 #include "claim.h"
 #include "datapath.skel.h"
 #include "libbpf_error.h"
@@ -254,25 +255,37 @@ int Datapath::map_fd(const char *name) const
 	return bpf_object__find_map_fd_by_name(skeleton_->obj, name);
 }
 
-// Finds what a killed daemon left pinned, if it is of this network namespace.
-Result<void> Datapath::adopt_predecessor()
+// A pinned array that is as large as this build's: what another build pinned may not fit what a lookup writes to.
+Fd Datapath::open_old_array(const char *name, size_t value_bytes, uint32_t entries) const
 {
-	Fd interfaces(bpf_obj_get(pin("interface_map").c_str()));
-	vx_interface inside{};
-	uint32_t key = VX_INSIDE;
+	Fd fd(bpf_obj_get(pin(name).c_str()));
 	bpf_map_info info{};
 	uint32_t length = sizeof(info);
 
-	if (!interfaces || bpf_map_lookup_elem(interfaces.get(), &key, &inside))
+	if (!fd || bpf_obj_get_info_by_fd(fd.get(), &info, &length) || info.type != BPF_MAP_TYPE_ARRAY ||
+	    info.value_size != value_bytes || info.max_entries != entries)
 		return {};
-	if (inside.netns_cookie && inside.netns_cookie != netns_cookie())
+	return fd;
+}
+
+// Finds what a killed daemon left pinned, if it is of this network namespace, and its counters if this build can read them.
+Result<void> Datapath::adopt_predecessor()
+{
+	const uint32_t inside_key = VX_INSIDE, control_key = VX_CONTROL_SLOT;
+	const Fd interfaces = open_old_array("interface_map", sizeof(vx_interface), VX_DIRECTIONS);
+	vx_interface inside{};
+	vx_slot control{};
+
+	// Stays so from build to build: it keeps a gateway from the pins of one that lives in another namespace.
+	static_assert(sizeof(vx_interface) == 24 && offsetof(vx_interface, netns_cookie) == 16);
+	if (interfaces && !bpf_map_lookup_elem(interfaces.get(), &inside_key, &inside) && inside.netns_cookie &&
+	    inside.netns_cookie != netns_cookie())
 		return Error{"PIN_FAILED", "take over", 0,
 			     pin_directory_ + " holds the maps of a gateway in another network namespace"};
 	old_devmap_xmit_ = Fd(bpf_obj_get(pin("link_devmap_xmit").c_str()));
 	old_redirect_err_ = Fd(bpf_obj_get(pin("link_redirect_err").c_str()));
-	old_stats_ = Fd(bpf_obj_get(pin("stats_map").c_str()));
-	if (old_stats_ && (bpf_obj_get_info_by_fd(old_stats_.get(), &info, &length) || info.value_size != sizeof(vx_slot) ||
-			   info.max_entries != VX_SLOTS_MAX))
+	old_stats_ = open_old_array("stats_map", sizeof(vx_slot), VX_SLOTS_MAX);
+	if (old_stats_ && (bpf_map_lookup_elem(old_stats_.get(), &control_key, &control) || control.layout != kLedgerLayout))
 		old_stats_.reset();
 	return {};
 }
@@ -320,6 +333,7 @@ Result<void> Datapath::pin_everything()
 	};
 
 	pinned_ = true;
+	slots_[VX_CONTROL_SLOT].layout = kLedgerLayout;
 	for (const char *name : kPinnedMaps) {
 		unlink(pin(name).c_str());
 		if (bpf_obj_pin(map_fd(name), pin(name).c_str()))
@@ -371,7 +385,7 @@ Result<Attached> Datapath::attach()
 	    !done)
 		return Error{done.error().code, "attach to the inside interface", done.error().err, done.error().detail};
 	receiving_ = true;
-	settle_predecessor(&attached);
+	attached.crash_lost = settle_predecessor();
 	if (auto pinned = pin_everything(); !pinned)
 		return pinned.error();
 	return attached;

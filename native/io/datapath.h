@@ -70,9 +70,11 @@ struct Rule {
 	vx_rule value;
 };
 
+using CrashLost = std::array<uint64_t, VX_DIRECTIONS>;
+
 struct Attached {
 	bool took_over = false;
-	uint64_t crash_lost[VX_DIRECTIONS] = {};
+	std::optional<CrashLost> crash_lost;  // nullopt: no counters are left, or another build's
 };
 
 class Datapath {
@@ -134,7 +136,8 @@ private:
 	Result<void> attach_tracepoint(int prog_fd, Fd *link);
 	Result<void> pin_everything();
 	Result<void> adopt_predecessor();
-	void settle_predecessor(Attached *attached);
+	Fd open_old_array(const char *name, size_t value_bytes, uint32_t entries) const;
+	std::optional<CrashLost> settle_predecessor();
 	void settle_slot(vx_slot &slot, uint64_t count);
 	void bump_generation();
 	void swap_allowlist(uint32_t selector);

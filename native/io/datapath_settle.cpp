@@ -19,8 +19,8 @@ namespace {
 
 constexpr int kGlances = 1000;
 
-// received less everything that has a fate; what an older build's layout cannot tell is 0.
-uint64_t count_pending(const vx_slot *slots, int direction)
+// received less everything that has a fate.
+uint64_t count_pending(const vx_slot *slots, uint32_t direction)
 {
 	uint64_t received = 0, settled = 0;
 
@@ -97,7 +97,7 @@ void wait_for_softirqs()
 		usleep(100'000);  // nohz_full kernels refuse; a softirq lasts milliseconds at most
 }
 
-void Datapath::settle_predecessor(Attached *attached)
+std::optional<CrashLost> Datapath::settle_predecessor()
 {
 	wait_for_softirqs();
 	// A pin holds its link: while the old tracepoints are there, bulks of the new program could settle old debts.
@@ -106,13 +106,14 @@ void Datapath::settle_predecessor(Attached *attached)
 	old_devmap_xmit_.reset();
 	old_redirect_err_.reset();
 	if (!old_stats_)
-		return;
+		return std::nullopt;
 	wait_for_softirqs();
 	vx_slot *old = map_slots_of(old_stats_.get(), PROT_READ);
+	CrashLost crash_lost{};
 
 	if (!old)
-		return;
-	for (int direction = 0; direction < VX_DIRECTIONS; direction++) {
+		return std::nullopt;
+	for (uint32_t direction = 0; direction < VX_DIRECTIONS; direction++) {
 		uint64_t lost = count_pending(old, direction);
 		vx_counters &opening = slots_[VX_CONTROL_SLOT].direction[direction];
 
@@ -122,10 +123,11 @@ void Datapath::settle_predecessor(Attached *attached)
 		// They were received once and are lost now: both sides of this run's ledger.
 		opening.received += lost;
 		opening.dropped[VX_DROP_crash_lost] += lost;
-		attached->crash_lost[direction] = lost;
+		crash_lost[direction] = lost;
 	}
 	munmap(old, slots_bytes());
 	old_stats_.reset();
+	return crash_lost;
 }
 
 void Datapath::settle()

@@ -245,6 +245,7 @@ export const vxSlot = {
     work: 1016,
     nat: 1048,
     sampled: 1216,
+    layout: 1480,
   },
 } as const;
 

@@ -43,7 +43,7 @@ export const eventKinds = {
   neighbour_failed: ["warn", "A next hop does not answer ARP or neighbour discovery."],
   neighbour_resolved: ["info", "A next hop answered."],
   policy_routing: ["warn", "The host has ip rules; only the tables main and local are followed."],
-  previous_run_unclean: ["warn", "The run before this one was killed; how many packets it lost."],
+  previous_run_unclean: ["warn", "The run before this one was killed; how many packets it lost, if that is known."],
   privileges_dropped: ["info", "Capabilities that are not needed any more were given up; which were kept."],
   privileges_kept: ["error", "Capabilities could not be given up once packets flowed; packets are not affected."],
   ready: ["info", "Packets flow."],

@@ -77,13 +77,17 @@ export class Lifecycle {
     this.listeners = await this.around.open(this.runtime, this.initial, this.loader, (dryRun) => this.reload(dryRun));
     await this.runtime.start(this.initial);
     const attached = this.runtime.applier.attached;
-    const lost = (attached?.crashLost[0] ?? 0) + (attached?.crashLost[1] ?? 0);
+    const lost = attached?.crashLost?.reduce((sum, packets) => sum + packets) ?? null;
+    const loss =
+      lost === null
+        ? "how many packets it lost in flight is unknown, as it left no counters that this build can read"
+        : `it lost ${lost} packets in flight`;
     if (last !== null && last.endedAt === null) {
-      const text = `the run of pid ${last.pid}, started ${last.startedAt}, did not end cleanly; it lost ${lost} packets in flight`;
+      const text = `the run of pid ${last.pid}, started ${last.startedAt}, did not end cleanly; ${loss}`;
       events.emit("previous_run_unclean", text, { pid: last.pid, lost });
     }
     if (attached?.tookOver === true) {
-      events.emit("took_over", `the program a killed daemon left on ${inside} was replaced`, { lost });
+      events.emit("took_over", `the program a killed daemon left on ${inside} was replaced; ${loss}`, { lost });
     }
     const { placesWarning, poolWarning } = this.runtime.applier;
     if (placesWarning !== null) events.emit("worker_cpu_busy", placesWarning);

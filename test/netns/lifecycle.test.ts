@@ -2,10 +2,11 @@
 // judge. By each datapath, where a worker has something to empty, to give back or to lose; what goes on without a daemon
 // is what xdp left running, and a bpffs is mounted for whatever comes. Needs root.
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 
+import { vxConstant, vxSlot } from "../../src/pipeline/abi.gen.js";
 import { ADDRESS, Bed } from "../bed/bed.js";
 import { Background, ROOT, run, sleep, until } from "../bed/command.js";
 import { bedConfig, DATAPATHS, Daemon, writeConfig } from "../bed/daemon.js";
@@ -179,6 +180,28 @@ for (const datapath of DATAPATHS)
         assert.doesNotMatch(third.process.stderr, /previous_run_unclean/);
         await third.stop();
       });
+
+      if (datapath === "xdp")
+        test("and was of a build with other counters is taken over too, and what it lost is said to be unknown", async () => {
+          const first = await Daemon.start(bed, { datapath });
+          await generate(bed, { ...LOAD, destination: "172.30.82.66", count: 50, rate: 10_000 });
+          await receivedIs(first, 50);
+          await first.kill();
+          const pin = join(bed.bpffs, "vxpipe/in0/stats_map");
+          rmSync(pin);
+          const size = ["key", "4", "value", String(vxSlot.bytes), "entries", String(vxConstant.slotsMax)];
+          await run("bpftool", ["map", "create", pin, "type", "array", ...size, "name", "stats_map"]);
+          const second = await Daemon.start(bed, { datapath });
+          const unknown = "lost in flight is unknown, as it left no counters that this build can read";
+          assert.match(second.process.stderr, new RegExp(`previous_run_unclean.*${unknown}`));
+          assert.match(second.process.stderr, new RegExp(`took_over.*${unknown}`));
+          await generate(bed, { ...LOAD, count: 1000 });
+          await receivedIs(second, 1000);
+          const stats = await settled(second);
+          assert.deepEqual([dropsOf(stats), stats.inside.forwarded], [{}, 1000]);
+          await second.stop();
+          assert.deepEqual(await traces(bed), []);
+        });
 
       if (datapath === "xdp")
         test("at any moment of its start or takeover is followed by one that works, and no packet is lost", async () => {

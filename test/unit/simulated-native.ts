@@ -90,7 +90,7 @@ export class SimulatedGateway {
     this.calls.push("attach");
     if (this.refusal !== null) throw this.refusal;
     this.state.attached = true;
-    return { tookOver: false, crashLost: [0, 0] };
+    return { tookOver: false, crashLost: null };
   }
 
   drainEvents(): NativeEvent[] {
