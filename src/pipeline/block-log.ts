@@ -48,6 +48,8 @@ const recordsALine = 100;
 const lineEveryMs = 1;
 /** Some milliseconds of this thread. */
 const itemsAPiece = 1000;
+/** Some 200,000 a second, in bursts that a collector's socket has room for. */
+const [toldAtOnce, tellEveryMs] = [250, 1];
 /** Of a block; it starts at a multiple of its size. */
 const [portsMin, portsMax] = [64, 8192];
 const diskTrouble = new Set(["ENOSPC", "EDQUOT", "EROFS", "EIO"]);
@@ -71,7 +73,7 @@ export class BlockLog {
     native: Pick<Native, "lockFile">,
     private readonly now: () => number = Date.now,
     /** Told of everything once: when it is durable, or at the end also what the file is still owed. */
-    private readonly told: (records: readonly NatRecord[]) => void = () => undefined,
+    private readonly told: ((records: readonly NatRecord[]) => void) | null = null,
   ) {
     this.file = path === null ? null : new RecordsFile(path, native);
   }
@@ -99,7 +101,7 @@ export class BlockLog {
     return this.inTurn(async () => {
       if (!(await this.write(this.linesOf(records).all))) return false;
       for (const record of records) this.apply(record);
-      this.told(records);
+      this.told?.(records);
       return true;
     });
   }
@@ -116,11 +118,12 @@ export class BlockLog {
         lines.add(lineText("released", time, one, one.from));
         this.close(one, time);
       });
-      this.told(records.concat(left.map((one) => ({ ...one, time, granted: false }))));
-      if (this.file === null) return;
-      this.owed = Buffer.concat([this.owed, lines.all]);
-      this.ended = this.ended.concat(ended);
-      await this.write(nothing);
+      if (this.file !== null) {
+        this.owed = Buffer.concat([this.owed, lines.all]);
+        this.ended = this.ended.concat(ended);
+        await this.write(nothing);
+      }
+      await this.tell(records.concat(left.map((one) => ({ ...one, time, granted: false }))));
     });
   }
 
@@ -235,7 +238,16 @@ export class BlockLog {
     await file.append(lines.all);
     this.begun = true;
     for (const one of left) this.remember({ ...one, to: one.to ?? over });
-    this.told(left.map((one) => ({ ...one, time: one.to ?? over, granted: false })));
+    await this.tell(left.map((one) => ({ ...one, time: one.to ?? over, granted: false })));
+  }
+
+  /** All that ends at once, no faster than it can be taken. */
+  private async tell(records: readonly NatRecord[]): Promise<void> {
+    if (this.told === null) return;
+    for (let at = 0; at < records.length; at += toldAtOnce) {
+      this.told(records.slice(at, at + toldAtOnce));
+      await setTimeout(tellEveryMs);
+    }
   }
 
   private linesOf(records: readonly NatRecord[]): RecordLines {

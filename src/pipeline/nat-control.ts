@@ -17,6 +17,7 @@ import {
   readSessions,
   readSubscribers,
   timeOf,
+  type NatRecord,
   type SessionView,
   type SubscriberUse,
 } from "./nat-names.js";
@@ -82,9 +83,8 @@ export class NatControl {
       const collector = plan.collectors[protocol];
       return collector === null ? [] : [new FlowExport(protocol, collector, events)];
     });
-    this.log = new BlockLog(plan.recordsFile, events, native, Date.now, (records) => {
-      for (const one of this.exports) one.send(records);
-    });
+    const tell = (records: readonly NatRecord[]): void => this.exports.forEach((one) => one.send(records));
+    this.log = new BlockLog(plan.recordsFile, events, native, Date.now, this.exports.length === 0 ? null : tell);
     this.blocks = blocksByAddress(plan);
     this.troubles = troublesOf(events, () => this.poolText());
   }
