@@ -58,7 +58,8 @@ function refuseOneFileTwice(options: ReplayOptions): void {
   const written = { "--out": options.out, "--return-out": options.returnOut, "--stats": options.stats };
   const taken = new Map<string, string>();
   for (const [name, file] of Object.entries({ ...read, ...written })) {
-    const same = file === undefined ? null : identityOf(file);
+    // What is not there to be read is another error, of who reads it.
+    const same = file === undefined || (name in read && !existsSync(file)) ? null : identityOf(file);
     if (same === null) continue;
     const other = taken.get(same);
     if (other !== undefined && name in written)
