@@ -66,7 +66,6 @@ export class BlockLog {
   private owed = nothing;
   private ended: Holding[] = [];
   private turn: Promise<unknown> = Promise.resolve();
-  private telling: Promise<void> = Promise.resolve();
 
   constructor(
     path: string | null,
@@ -102,7 +101,7 @@ export class BlockLog {
     return this.inTurn(async () => {
       if (!(await this.write(this.linesOf(records).all))) return false;
       for (const record of records) this.apply(record);
-      this.afterwards(() => this.told?.(records));
+      this.told?.(records);
       return true;
     });
   }
@@ -124,7 +123,7 @@ export class BlockLog {
         this.ended = this.ended.concat(ended);
         await this.write(nothing);
       }
-      this.tellGently(records.concat(left.map((one) => ({ ...one, time, granted: false }))));
+      await this.tell(records.concat(left.map((one) => ({ ...one, time, granted: false }))));
     });
   }
 
@@ -134,7 +133,6 @@ export class BlockLog {
       last.add(JSON.stringify({ time: new Date(this.now()).toISOString(), event: "stop" }));
       if (!(await this.write(last.all)) && this.owed.length > 0) await this.tellOwed();
       await this.file?.close();
-      await this.telling;
     });
   }
 
@@ -240,24 +238,16 @@ export class BlockLog {
     await file.append(lines.all);
     this.begun = true;
     for (const one of left) this.remember({ ...one, to: one.to ?? over });
-    this.tellGently(left.map((one) => ({ ...one, time: one.to ?? over, granted: false })));
+    await this.tell(left.map((one) => ({ ...one, time: one.to ?? over, granted: false })));
   }
 
   /** All that ends at once, no faster than it can be taken. */
-  private tellGently(records: readonly NatRecord[]): void {
-    const { told } = this;
-    if (told === null) return;
-    this.afterwards(async () => {
-      for (let at = 0; at < records.length; at += toldAtOnce) {
-        told(records.slice(at, at + toldAtOnce));
-        await setTimeout(tellEveryMs);
-      }
-    });
-  }
-
-  /** What tells is in the file's order, and nobody who has the file to write or packets to forward waits for it. */
-  private afterwards(tell: () => void | Promise<void>): void {
-    this.telling = this.telling.then(tell);
+  private async tell(records: readonly NatRecord[]): Promise<void> {
+    if (this.told === null) return;
+    for (let at = 0; at < records.length; at += toldAtOnce) {
+      this.told(records.slice(at, at + toldAtOnce));
+      await setTimeout(tellEveryMs);
+    }
   }
 
   private linesOf(records: readonly NatRecord[]): RecordLines {
