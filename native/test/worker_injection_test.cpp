@@ -118,7 +118,8 @@ TEST_F(Injecting, OfAnInterfaceThatIsLeavingNothingIsSaidOfItsDriver)
 	shell("ip link del out0");
 	send_many();
 	const vx_counters &counters = slot().direction[VX_INSIDE];
-	EXPECT_EQ(counters.dropped[VX_DROP_redirect_error] + counters.dropped[VX_DROP_carrier_down], static_cast<uint64_t>(kMany));
+	EXPECT_EQ(counters.dropped[VX_DROP_redirect_error], 1u);
+	EXPECT_EQ(counters.dropped[VX_DROP_carrier_down], kMany - 1u);
 	EXPECT_EQ(said(), std::vector<std::string>{});
 }
 

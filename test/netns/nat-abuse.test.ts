@@ -98,7 +98,9 @@ for (const datapath of WORKER_DATAPATHS) {
       const { inside } = await scene.dropsDuring(() =>
         host(scene.bed, "c", "spoof", "10.0.0.", 20_000, NAT.server).catch(() => undefined),
       );
-      assert.deepEqual(Object.keys(parted(inside, datapath).refusals), ["no_block"]);
+      const { no_block: refused = 0, ...others } = parted(inside, datapath).refusals;
+      assert.deepEqual(others, {});
+      assert.ok(refused >= 1000, `${refused} refused`);
       assert.equal(sum(inside), 20_000);
       assert.equal(await live.who(), before);
       await live.stop();
