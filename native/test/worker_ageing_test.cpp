@@ -7,14 +7,14 @@
 #include <cstring>
 
 #include "../worker/neighbours.h"
-#include "worker_bed.h"
+#include "xsk_bed.h"
 
 namespace vx::test {
 namespace {
 
 constexpr uint64_t kSecond = 1000000000;
 
-class NeighbourAgeing : public WorkerBed {
+class NeighbourAgeing : public XskBed {
 protected:
 	void SetUp() override
 	{
@@ -23,26 +23,13 @@ protected:
 	}
 	void open()
 	{
-		umem_map_ = make_umem(2048);
-		auto umem = Umem::map(umem_map_.get());
+		open_sockets();
 		auto requests = Netlink::open({});
 		auto reads = Netlink::open({});
 		auto announcements = Netlink::open({RTNLGRP_NEIGH});
-		ASSERT_TRUE(umem && requests && reads && announcements);
-		umem_ = std::move(*umem);
-		frames_ = std::make_unique<Frames>(*umem_, UINT32_MAX);
-		inside_rings_ = std::make_unique<QueueRings>(if_nametoindex("in0"), 0);
-		outside_rings_ = std::make_unique<QueueRings>(if_nametoindex("out0"), 0);
-		inside_ = std::make_unique<RxQueue>(*inside_rings_, 16);
-		outside_ = std::make_unique<TxQueue>(*outside_rings_, 1);
+		ASSERT_TRUE(requests && reads && announcements);
 		requests_ = std::move(*requests);
 		announcements_ = std::move(*announcements);
-		auto receiver = XskReceiver::open(*umem_, *inside_, 32, -1);
-		ASSERT_TRUE(receiver);
-		receiver_ = std::move(*receiver);
-		auto transmitter = XskTransmitter::open(*umem_, *outside_, receiver_.fd());
-		ASSERT_TRUE(transmitter);
-		transmitter_ = std::move(*transmitter);
 		tables_ = std::make_unique<Tables>(&feeder_->bss->control);
 		links_ = std::make_unique<Links>(if_nametoindex("in0"), if_nametoindex("out0"),
 						 bpf_map__fd(feeder_->maps.interfaces), *tables_, events_);
@@ -92,14 +79,7 @@ protected:
 
 	uint64_t now_ = 1000 * kSecond;
 	EventQueue events_;
-	std::unique_ptr<Umem> umem_;
-	std::unique_ptr<Frames> frames_;
-	std::unique_ptr<QueueRings> inside_rings_, outside_rings_;
-	std::unique_ptr<RxQueue> inside_;
-	std::unique_ptr<TxQueue> outside_;
 	Netlink requests_, announcements_;
-	XskReceiver receiver_;
-	XskTransmitter transmitter_;
 	std::unique_ptr<Tables> tables_;
 	std::unique_ptr<Links> links_;
 	std::unique_ptr<Sender> sender_;

@@ -10,12 +10,12 @@
 
 #include "../io/datapath.h"
 #include "../worker/sender.h"
-#include "worker_bed.h"
+#include "xsk_bed.h"
 
 namespace vx::test {
 namespace {
 
-class Injecting : public WorkerBed {
+class Injecting : public XskBed {
 protected:
 	void SetUp() override
 	{
@@ -33,27 +33,15 @@ protected:
 		plan.inside_ifindex = static_cast<int>(if_nametoindex("in0"));
 		plan.outside_ifindex = static_cast<int>(if_nametoindex("out0"));
 		plan.hand_over = VX_HAND_OVER_SOCKETS;
-		plan.umem_chunks = 2048;
+		plan.umem_chunks = kFrames;
 		auto datapath = Datapath::open(plan);
 		ASSERT_TRUE(datapath) << datapath.error().op << ": " << datapath.error().detail;
 		datapath_ = std::move(*datapath);
-		auto umem = Umem::map(datapath_->map_fd("umem"));
+		open_sockets(datapath_->map_fd("umem"));
 		auto requests = Netlink::open({});
 		auto reads = Netlink::open({});
-		ASSERT_TRUE(umem && requests && reads);
-		umem_ = std::move(*umem);
+		ASSERT_TRUE(requests && reads);
 		requests_ = std::move(*requests);
-		frames_ = std::make_unique<Frames>(*umem_, UINT32_MAX);
-		inside_rings_ = std::make_unique<QueueRings>(if_nametoindex("in0"), 0);
-		outside_rings_ = std::make_unique<QueueRings>(if_nametoindex("out0"), 0);
-		inside_ = std::make_unique<RxQueue>(*inside_rings_, 16);
-		outside_ = std::make_unique<TxQueue>(*outside_rings_, 1);
-		auto receiver = XskReceiver::open(*umem_, *inside_, 32, -1);
-		ASSERT_TRUE(receiver);
-		receiver_ = std::move(*receiver);
-		auto transmitter = XskTransmitter::open(*umem_, *outside_, receiver_.fd());
-		ASSERT_TRUE(transmitter);
-		transmitter_ = std::move(*transmitter);
 		tables_ = std::make_unique<Tables>(datapath_->control());
 		links_ = std::make_unique<Links>(if_nametoindex("in0"), if_nametoindex("out0"), datapath_->map_fd("interface_map"),
 						 *tables_, events_);
@@ -88,14 +76,7 @@ protected:
 	static constexpr uint64_t kNow = 1000000000000;
 	EventQueue events_;
 	std::unique_ptr<Datapath> datapath_;
-	std::unique_ptr<Umem> umem_;
-	std::unique_ptr<Frames> frames_;
-	std::unique_ptr<QueueRings> inside_rings_, outside_rings_;
-	std::unique_ptr<RxQueue> inside_;
-	std::unique_ptr<TxQueue> outside_;
 	Netlink requests_;
-	XskReceiver receiver_;
-	XskTransmitter transmitter_;
 	std::unique_ptr<Tables> tables_;
 	std::unique_ptr<Links> links_;
 	std::unique_ptr<Sender> sender_;

@@ -8,34 +8,17 @@
 
 #include <cstring>
 
-#include "../io/xsk.h"
-#include "worker_bed.h"
+#include "xsk_bed.h"
 
 namespace vx::test {
 namespace {
 
-class XskTransmission : public WorkerBed {
+class XskTransmission : public XskBed {
 protected:
-	static constexpr uint32_t kFrames = 2048;
-
 	void SetUp() override
 	{
 		WorkerBed::SetUp();
-		umem_map_ = make_umem(kFrames);
-		auto umem = Umem::map(umem_map_.get());
-		ASSERT_TRUE(umem);
-		umem_ = std::move(*umem);
-		frames_ = std::make_unique<Frames>(*umem_, UINT32_MAX);
-		inside_rings_ = std::make_unique<QueueRings>(if_nametoindex("in0"), 0);
-		outside_rings_ = std::make_unique<QueueRings>(if_nametoindex("out0"), 0);
-		inside_ = std::make_unique<RxQueue>(*inside_rings_, 16);
-		outside_ = std::make_unique<TxQueue>(*outside_rings_, 1);
-		auto receiver = XskReceiver::open(*umem_, *inside_, 32, -1);
-		ASSERT_TRUE(receiver) << receiver.error().op;
-		receiver_ = std::make_unique<XskReceiver>(std::move(*receiver));
-		auto transmitter = XskTransmitter::open(*umem_, *outside_, receiver_->fd());
-		ASSERT_TRUE(transmitter) << transmitter.error().op;
-		transmitter_ = std::make_unique<XskTransmitter>(std::move(*transmitter));
+		open_sockets();
 	}
 	uint64_t take() { return frames_->has() ? frames_->take() : UINT64_MAX; }
 	void queue(uint32_t count, size_t payload = 32)
@@ -47,7 +30,7 @@ protected:
 			memset(bytes, 0, 14);
 			memcpy(bytes, "\x02\x00\x00\x00\x00\x02\x02\x00\x00\x00\x00\x01\x08\x00", 14);
 			memcpy(bytes + 14, packet.data(), packet.size());
-			transmitter_->queue(frame, next_++);
+			transmitter_.queue(frame, next_++);
 		}
 	}
 	auto tell()
@@ -60,8 +43,8 @@ protected:
 	}
 	int kick()
 	{
-		const int err = transmitter_->kick(tell());
-		transmitter_->reap(*frames_);
+		const int err = transmitter_.kick(tell());
+		transmitter_.reap(*frames_);
 		return err;
 	}
 	uint32_t sent() { return fates_[static_cast<int>(TxFate::sent)]; }
@@ -73,13 +56,6 @@ protected:
 
 	uint32_t free_frames() { return frames_->free_count() + umem_->stored(); }
 
-	std::unique_ptr<Umem> umem_;
-	std::unique_ptr<Frames> frames_;
-	std::unique_ptr<QueueRings> inside_rings_, outside_rings_;
-	std::unique_ptr<RxQueue> inside_;
-	std::unique_ptr<TxQueue> outside_;
-	std::unique_ptr<XskReceiver> receiver_;
-	std::unique_ptr<XskTransmitter> transmitter_;
 	uint32_t next_ = 0;
 	uint32_t told_ = 0;
 	uint32_t fates_[3] = {};
@@ -114,7 +90,7 @@ TEST_F(XskTransmission, WithoutACarrierEveryFrameIsRefusedNoneIsSentAndNoneIsFor
 	for (int i = 0; i < 1000; i++)
 		ASSERT_EQ(kick(), EBUSY);
 	EXPECT_EQ(refused(), 1000u);
-	EXPECT_EQ(transmitter_->queued(), 0u);
+	EXPECT_EQ(transmitter_.queued(), 0u);
 	EXPECT_EQ(free_frames(), kFrames) << "refused frames complete as if they had been sent";
 	far_link("up");
 	queue(10);
@@ -132,7 +108,7 @@ TEST_F(XskTransmission, FatesStayExactWhileTheCarrierComesAndGoes)
 			kick();
 	}
 	far_link("up");
-	while (transmitter_->queued())
+	while (transmitter_.queued())
 		kick();
 	EXPECT_EQ(sent() + refused(), next_);
 	EXPECT_GT(refused(), 0u);
@@ -146,14 +122,14 @@ TEST_F(XskTransmission, FramesTakenBackFromADownInterfaceAreNeverSent)
 	for (int round = 0; round < 5; round++) {
 		queue(150);
 		ASSERT_EQ(kick(), ENETDOWN);
-		transmitter_->take_back(*frames_, tell());
+		transmitter_.take_back(*frames_, tell());
 		EXPECT_EQ(free_frames(), kFrames);
 	}
 	EXPECT_EQ(fates_[static_cast<int>(TxFate::taken_back)], 750u);
 	shell("ip link set out0 up");
 	usleep(100000);
 	queue(200);
-	while (transmitter_->queued())
+	while (transmitter_.queued())
 		kick();
 	EXPECT_EQ(sent(), 200u);
 	EXPECT_EQ(arrived(200, 1).size(), 200u);
@@ -167,11 +143,11 @@ TEST_F(XskTransmission, FramesTakenBackBetweenRefusalsDoNotShiftAnothersFate)
 		queue(20);
 		for (int i = 0; i < 5; i++)
 			ASSERT_EQ(kick(), EBUSY);
-		transmitter_->take_back(*frames_, tell());
+		transmitter_.take_back(*frames_, tell());
 		queue(3);
 		if (round % 4 == 3)
 			far_link(round % 8 == 3 ? "up" : "down");
-		while (transmitter_->queued())
+		while (transmitter_.queued())
 			kick();
 		if (round % 8 == 3)
 			far_link("down");
@@ -190,7 +166,7 @@ TEST_F(XskTransmission, ARefusedFrameBetweenOthersIsTheOneThatIsSaidToBeRefused)
 		queue(1, 600);
 	}
 	queue(2);
-	while (transmitter_->queued())
+	while (transmitter_.queued())
 		kick();
 	EXPECT_EQ(refused(), 5u);
 	EXPECT_EQ(sent(), 46u);
@@ -199,13 +175,13 @@ TEST_F(XskTransmission, ARefusedFrameBetweenOthersIsTheOneThatIsSaidToBeRefused)
 
 TEST_F(XskTransmission, AFullRingTakesNoMoreUntilItIsKicked)
 {
-	while (transmitter_->has_room())
+	while (transmitter_.has_room())
 		queue(1);
-	EXPECT_EQ(transmitter_->queued(), 1024u);
-	while (transmitter_->queued())
+	EXPECT_EQ(transmitter_.queued(), 1024u);
+	while (transmitter_.queued())
 		kick();
 	EXPECT_EQ(sent(), 1024u);
-	EXPECT_TRUE(transmitter_->has_room());
+	EXPECT_TRUE(transmitter_.has_room());
 }
 
 }  // namespace
